@@ -1,0 +1,263 @@
+// Package gha runs the main of an action: it reads the inputs that action.yml
+// declares, hands them over as one struct, and speaks to the runner in
+// outputs, annotations, a job summary and an exit code.
+//
+// What it refuses: inputs that action.yml does not declare, values that are
+// not plain text, secrets on the command line, output values that could end a
+// line. Why it is safe: secrets are masked before anything else is written and
+// taken out of every line; every other byte that is printed is made harmless,
+// so that no row of a database can issue a workflow command; outputs and the
+// summary are held back until the run has ended, so that a run which could not
+// tell leaves nothing behind that reads as a success.
+//
+// Outside GitHub Actions (GITHUB_ACTIONS is not "true") the same main is a
+// command-line program: findings and outputs go to standard output, the log
+// and the error to standard error.
+package gha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sethvargo/go-githubactions"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/actionspec"
+)
+
+// Exit codes. A runner shows only that a step failed, so an action also tells
+// its verdict in an output.
+const (
+	exitClean     = 0
+	exitFindings  = 1
+	exitMisuse    = 2
+	exitUndecided = 3
+)
+
+const exitHelp = `Exit codes:
+  0  clean, done, or nothing due yet
+  1  findings, failed verification, evidence against a gate
+  2  used wrongly, unreadable or oversized input
+  3  could not tell: remote or transient failure, incomplete evidence
+`
+
+// Ends that the action itself has told already, in findings, outputs and
+// summary: nothing more is printed, and what it held ready is published.
+const (
+	// Failed says that findings were reported: exit 1.
+	Failed = told("findings were reported")
+	// Undecided says that evidence is missing, and that the outputs and the
+	// summary say so: exit 3.
+	Undecided = told("could not tell, as reported")
+)
+
+type told string
+
+func (t told) Error() string { return string(t) }
+
+// Misuse is an error that the user can mend: exit 2. The arguments are those
+// of fmt.Errorf.
+func Misuse(format string, args ...any) error {
+	return misuse{fmt.Errorf(format, args...)}
+}
+
+type misuse struct{ error }
+
+func (e misuse) Unwrap() error { return e.error }
+func (misuse) ExitCode() int   { return exitMisuse }
+
+// Process is what a main is given by the operating system.
+type Process struct {
+	// Args are the arguments without the program's name.
+	Args []string
+	// Environ is a list of NAME=value, as from os.Environ.
+	Environ        []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Now            func() time.Time
+}
+
+// Main is what the main function of an action calls:
+//
+//	//go:embed action.yml
+//	var spec []byte
+//
+//	func main() { os.Exit(gha.Main(spec, now, run)) }
+//
+// SIGINT and SIGTERM cancel the context; a second one kills. See Exec.
+func Main[Inputs any](spec []byte, now func() time.Time, run func(context.Context, *Run, Inputs) error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return Exec(ctx, spec, Process{
+		Args: os.Args[1:], Environ: os.Environ(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Now: now,
+	}, run)
+}
+
+// Exec runs an action and gives its exit code. Inputs is a struct with one
+// field for each input that spec, the text of action.yml, hands to the binary:
+//
+//	RegistryPath string        `input:"registry-path"`
+//	Overlap      time.Duration `input:"overlap"`       // 48h
+//	DryRun       bool          `input:"dry-run"`       // true or false, nothing else
+//	Shards       int           `input:"shards"`
+//	Labels       []string      `input:"labels"`        // by comma or by line
+//	Token        gha.Secret    `input:"token"`         // never on the command line
+//
+// Structs may be embedded, also from another package.
+//
+// A value is taken from the flag --registry-path=value, else from the variable
+// that the env block of action.yml maps, else from the default; an empty value
+// counts as none. All bad inputs are reported together, with exit code 2,
+// before run is called. An input whose variable does not start with INPUT_ is
+// meant for run.sh and is none of the binary's.
+//
+// The exit code follows from the error: none 0; Failed 1; Undecided 3; one
+// with a method ExitCode that gives 2, 2; every other error, a cancelled
+// context and a panic 3. Such an error is printed once, in one line.
+func Exec[Inputs any](ctx context.Context, spec []byte, p Process, run func(context.Context, *Run, Inputs) error) int {
+	r := newRun(p)
+	return r.finish(r.guard(func() error {
+		parsed, err := actionspec.Parse(spec)
+		if err != nil {
+			return err
+		}
+		r.spec = parsed
+		if slices.Contains(p.Args, "--help") || slices.Contains(p.Args, "-h") {
+			_, err := io.WriteString(p.Stdout, help[Inputs](parsed))
+			return err
+		}
+		var in Inputs
+		if err := r.bind(p, &in); err != nil {
+			return err
+		}
+		err = run(ctx, r, in)
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w (the run was interrupted: %v)", err, context.Cause(ctx))
+		}
+		return err
+	}))
+}
+
+// Run is one run of an action.
+type Run struct {
+	// Stdin is the standard input.
+	Stdin io.Reader
+	// Now gives the time.
+	Now func() time.Time
+
+	spec    actionspec.Spec
+	env     map[string]string
+	hosted  bool // on a GitHub Actions runner
+	actions *githubactions.Action
+	stdout  io.Writer
+	log     io.Writer // for what is no workflow command
+	secrets []string  // forms of the secrets, longest first
+	hide    *strings.Replacer
+
+	shown   map[string]int // annotations so far, by level
+	outputs []output
+	summary strings.Builder
+	fault   error // the first output that was refused
+}
+
+func newRun(p Process) *Run {
+	env := map[string]string{}
+	for _, v := range p.Environ {
+		name, value, _ := strings.Cut(v, "=")
+		env[name] = value
+	}
+	r := &Run{
+		Stdin: p.Stdin, Now: p.Now,
+		env:    env,
+		hosted: env["GITHUB_ACTIONS"] == "true",
+		stdout: p.Stdout, log: p.Stderr,
+		hide:  strings.NewReplacer(),
+		shown: map[string]int{},
+	}
+	if r.hosted {
+		r.log = p.Stdout // one stream, so that the log keeps its order
+	}
+	r.actions = githubactions.New(githubactions.WithWriter(p.Stdout), githubactions.WithGetenv(r.Getenv))
+	return r
+}
+
+// Getenv gives a fact about the runner, such as GITHUB_REPOSITORY, or "".
+// Inputs are fields, not variables.
+func (r *Run) Getenv(name string) string { return r.env[name] }
+
+// guard turns a panic into an error. A stack is printed only in debug runs,
+// because it may show arguments.
+func (r *Run) guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			if r.env["RUNNER_DEBUG"] == "1" {
+				for line := range strings.Lines(string(debug.Stack())) {
+					r.Logf("%s", strings.TrimRight(line, "\n"))
+				}
+			}
+			err = fmt.Errorf("this is a defect of the action, please report it: %v", v)
+		}
+	}()
+	return f()
+}
+
+// finish publishes what the run held ready, prints the error, and gives the
+// exit code.
+func (r *Run) finish(err error) int {
+	if r.fault != nil && err != nil {
+		r.Logf("besides, %v", r.fault)
+	} else if r.fault != nil {
+		err = r.fault
+	}
+	whole := err == nil || errors.Is(err, Failed) || errors.Is(err, Undecided)
+	if failure := r.publish(whole); failure != nil && err == nil {
+		// The last value of an output counts: take a success back.
+		_ = r.publish(false)
+		err, whole = failure, false
+	} else if failure != nil {
+		r.Logf("besides, %v", failure)
+	}
+	code := exitCode(err)
+	if whole {
+		return code
+	}
+	message := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if code == exitUndecided {
+		message = "could not tell: " + message
+	}
+	r.annotate("error", nil, message)
+	return code
+}
+
+func exitCode(err error) int {
+	var coded interface {
+		error
+		ExitCode() int
+	}
+	switch {
+	case err == nil:
+		return exitClean
+	case errors.Is(err, Failed):
+		return exitFindings
+	case errors.Is(err, Undecided):
+		return exitUndecided
+	case errors.As(err, &coded) && coded.ExitCode() == exitMisuse:
+		// A child process that ended with 2 says nothing about our inputs,
+		// but its error has the same method.
+		if _, child := coded.(interface{ Exited() bool }); !child {
+			return exitMisuse
+		}
+	}
+	return exitUndecided
+}
