@@ -1,0 +1,152 @@
+// Package awskms speaks to AWS KMS: it makes the next signing key, describes
+// and checks a key, reads its public half, lets it sign an audit digest, and
+// enables or disables it.
+//
+// It refuses keys outside the closed list of five key specs, key ids that KMS
+// does not know, and disabling an HMAC key. It has no call that deletes a key,
+// schedules a deletion or deletes key material.
+//
+// It is safe to run again at any time. Reads are retried a few times; CreateKey,
+// which has no idempotency token, is never sent again before a search for the
+// key that a lost answer may have left behind (see [Client.Create]). Errors are
+// one line, name the call, the key and the Region, and hold no credential.
+package awskms
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/logging"
+)
+
+// Options sets the Region and the patience of a Client. The zero value takes
+// the Region from the environment and suits production.
+type Options struct {
+	// Region is used for key ids and alias names; an ARN names its own.
+	Region string
+	// Attempts is how often one call is tried at most; 4 if zero.
+	Attempts int
+	// Backoff is the longest pause between two attempts; 5 s if zero.
+	Backoff time.Duration
+	// Timeout ends one attempt; 30 s if zero.
+	Timeout time.Duration
+	// Settle is how long a key that a lost CreateKey may have made is looked
+	// for, and how long a change may take to show; 60 s if zero.
+	Settle time.Duration
+}
+
+// Client calls AWS KMS. It may be used by several goroutines at once.
+type Client struct {
+	kms      *kms.Client
+	region   string
+	attempts int
+	backoff  time.Duration
+	settle   time.Duration
+}
+
+// New makes a Client with the SDK's standard chain of credentials and settings
+// (AWS SDKs and Tools Reference Guide); AWS_ENDPOINT_URL_KMS is honoured. It
+// calls nobody: missing credentials show at the first call.
+func New(ctx context.Context, o Options) (*Client, error) {
+	if o.Attempts == 0 {
+		o.Attempts = 4
+	}
+	if o.Backoff == 0 {
+		o.Backoff = 5 * time.Second
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
+	}
+	if o.Settle == 0 {
+		o.Settle = time.Minute
+	}
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithRegion(o.Region),
+		config.WithLogger(logging.Nop{}), // the SDK's own is standard error
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(o.Timeout)),
+		config.WithRetryer(func() aws.Retryer {
+			return retry.NewStandard(func(s *retry.StandardOptions) {
+				s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
+				s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
+			})
+		}))
+	if err != nil {
+		return nil, &Error{Message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
+	}
+	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient} })
+	return &Client{client, cfg.Region, o.Attempts, o.Backoff, o.Settle}, nil
+}
+
+// cutOff lets the SDK try again when an answer ends in its middle. CreateKey is
+// exempt, as from every other retry of the SDK's.
+func cutOff(err error) aws.Ternary {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return aws.TrueTernary
+	}
+	return aws.UnknownTernary
+}
+
+// target is the key that a call is about, and where it is.
+type target struct{ keyID, region string }
+
+// at says where a key is: an ARN is asked in its own Region, every other name
+// in the client's.
+func (c *Client) at(keyID string) (target, error) {
+	t := target{keyID, c.region}
+	if strings.HasPrefix(keyID, "arn:") {
+		a, err := arn.Parse(keyID)
+		key := strings.HasPrefix(a.Resource, "key/") || strings.HasPrefix(a.Resource, "alias/")
+		if err != nil || a.Service != "kms" || a.Region == "" || !key {
+			return t, t.refuse("this is no ARN of a KMS key or alias; it has the form arn:aws:kms:REGION:ACCOUNT:key/ID")
+		}
+		t.region = a.Region
+	}
+	switch {
+	case keyID == "":
+		return t, t.refuse("the key id is empty; set kms-key-id")
+	case t.region == "":
+		return t, t.refuse("no AWS Region is set; set AWS_REGION or give the key's ARN")
+	}
+	return t, nil
+}
+
+// here applies the target's Region to one call.
+func (t target) here(o *kms.Options) { o.Region = t.region }
+
+// sleep waits, or returns the context's error when that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// eventually asks until done says so, with growing pauses that sum up to
+// Settle, because KMS is eventually consistent (AWS KMS Developer Guide, "KMS
+// eventual consistency"). It returns the last answer and error, or the
+// context's error.
+func (c *Client) eventually(ctx context.Context, ask func() (done bool, err error)) (bool, error) {
+	pause := c.settle / 32
+	for waited := time.Duration(0); ; waited, pause = waited+pause, min(2*pause, c.settle/4) {
+		done, err := ask()
+		if done || waited >= c.settle {
+			return done, err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return false, err
+		}
+	}
+}
