@@ -1,0 +1,137 @@
+// Package checkpoint reads and writes the memory of a verification: how many
+// events there were and which one was the last. The next verification must
+// find that event at that place, so nobody can cut off or rewrite what came
+// before.
+//
+// It refuses a checkpoint that does not name both, one of another table, and
+// a next one that would be shorter than its predecessor. A checkpoint proves
+// nothing about events after it, and is worth as much as the place where it is
+// kept: outside the database.
+package checkpoint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
+)
+
+// Checkpoint is the file's content. Count and Head are always there; the rest
+// is checked where present.
+type Checkpoint struct {
+	Version        int                   `json:"version,omitempty"`
+	Chain          Table                 `json:"chain,omitzero"`
+	Count          int64                 `json:"count"`
+	Head           chain.Digest          `json:"head"`
+	Signers        map[string]SignerPart `json:"signers,omitempty"`
+	RegistrySHA256 string                `json:"registrySha256,omitempty"`
+	ArchiveSHA256  string                `json:"archiveSha256,omitempty"`
+	// PreviousSHA256 is the digest of the predecessor's bytes.
+	PreviousSHA256 string    `json:"previousSha256,omitempty"`
+	CreatedAt      time.Time `json:"createdAt,omitzero"`
+	ToolVersion    string    `json:"toolVersion,omitempty"`
+
+	name string
+	sum  string
+}
+
+// Table says which chain a checkpoint is about; "" is not known.
+type Table struct {
+	SystemIdentifier string `json:"systemIdentifier,omitempty"`
+	Table            string `json:"table,omitempty"`
+}
+
+// SignerPart is one signer id's part of the events up to the checkpoint.
+type SignerPart struct {
+	Events       int64 `json:"events"`
+	LastPosition int64 `json:"lastPosition,omitempty"`
+}
+
+// Parse reads a checkpoint strictly.
+func Parse(name string, src []byte) (*Checkpoint, error) {
+	if _, err := jsondoc.Parse(name, src); err != nil {
+		return nil, err
+	}
+	violations, err := schemas.Violations(schemas.Checkpoint, src)
+	if err != nil {
+		return nil, err
+	}
+	if len(violations) > 0 {
+		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + violations[0].String()}
+	}
+	sum := sha256.Sum256(src)
+	c := &Checkpoint{name: name, sum: hex.EncodeToString(sum[:])}
+	if err := json.Unmarshal(src, c); err != nil {
+		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + err.Error()}
+	}
+	return c, nil
+}
+
+// String is the short form that reports use.
+func (c *Checkpoint) String() string { return fmt.Sprintf("%d:%s", c.Count, c.Head) }
+
+// Anchor is what the chain must pass through.
+func (c *Checkpoint) Anchor() chain.Anchor {
+	return chain.Anchor{Name: "checkpoint", Position: c.Count, Digest: c.Head, Checkpoint: true}
+}
+
+// Check holds a verified chain against what the checkpoint says beside its
+// anchor: the table, and that no signer has fewer events than before.
+func (c *Checkpoint) Check(t Table, r *chain.Report) []finding.Finding {
+	var fs []finding.Finding
+	mismatch := func(format string, args ...any) {
+		fs = append(fs, finding.Finding{Rule: chain.RuleCheckpointMismatch, Severity: finding.Error, File: c.name, Message: fmt.Sprintf(format, args...)})
+	}
+	for _, m := range []struct{ what, was, is string }{
+		{"database cluster", c.Chain.SystemIdentifier, t.SystemIdentifier},
+		{"table", c.Chain.Table, t.Table},
+	} {
+		if m.was != "" && m.is != "" && m.was != m.is {
+			mismatch("the checkpoint is about %s %q, this is %q. Use the checkpoint of this chain; after a migration start a new one by review", m.what, m.was, m.is)
+		}
+	}
+	for id, part := range c.Signers {
+		if now := r.Signers[id].Events; now < part.Events {
+			mismatch("the checkpoint counts %d events by signer %q, now there are %d", part.Events, id, now)
+		}
+	}
+	return fs
+}
+
+// Next is the checkpoint of a verified chain; previous may be nil. It refuses
+// to go backward.
+func Next(previous *Checkpoint, t Table, r *chain.Report, now time.Time) (*Checkpoint, error) {
+	switch {
+	case r.Verdict != chain.Verified || r.Length == 0:
+		return nil, fmt.Errorf("no checkpoint of a chain that is not verified or is empty")
+	case previous != nil && r.Length < previous.Count:
+		return nil, fmt.Errorf("the chain has %d events, its checkpoint %d: a checkpoint never shrinks", r.Length, previous.Count)
+	}
+	head, _ := chain.ParseDigest([]byte(r.Head))
+	next := &Checkpoint{
+		Version: 1, Chain: t, Count: r.Length, Head: head, Signers: map[string]SignerPart{},
+		RegistrySHA256: r.RegistrySHA256, ArchiveSHA256: r.ArchiveSHA256, CreatedAt: now.UTC().Truncate(time.Second), ToolVersion: r.ToolVersion,
+	}
+	for id, use := range r.Signers {
+		next.Signers[id] = SignerPart{use.Events, use.LastPosition}
+	}
+	if previous != nil {
+		next.PreviousSHA256 = previous.sum
+	}
+	return next, nil
+}
+
+// JSON is the file's text.
+func (c *Checkpoint) JSON() []byte {
+	text, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		panic(err) // plain values only
+	}
+	return append(text, '\n')
+}
