@@ -1,0 +1,40 @@
+# What CI runs is what you run: make lint test drill.
+.DEFAULT_GOAL := help
+.PHONY: help drill test lint bench golden build fuzz
+
+TOOL     := go tool -modfile=tools/lint/go.mod
+FUZZTIME ?= 30s
+# The packages whose tests take -update.
+GOLDEN    = $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag\.Bool."update"' .)))
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 15
+
+drill: ## rehearse a whole rotation on this machine
+	go run ./cmd/drill
+
+test: ## install what the tests need and is missing, run them all
+	tools/deps.sh git curl postgresql nodejs
+	go test -shuffle=on -timeout=20m ./...
+
+lint: ## gofmt, vet, staticcheck, actionlint, shellcheck
+	tools/deps.sh git shellcheck
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l) && [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) actionlint -color $(wildcard .github/workflows/*.yml examples/*.yml)
+	shellcheck .ci/run $$(git ls-files -co --exclude-standard '*.sh')
+
+bench: ## run the benchmarks
+	go test -run='^$$' -bench=. -benchmem ./internal/...
+
+golden: ## rewrite the golden files; review the diff
+	@[ -n "$(GOLDEN)" ] || { echo "no test has golden files"; exit 1; }
+	go test $(GOLDEN) -update
+
+build: ## build every action into bin/
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o bin/ ./actions/...
+
+fuzz: ## fuzz every target for FUZZTIME (30s)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file func; do \
+		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" </dev/null || exit 1; done
