@@ -1,0 +1,300 @@
+package pullrequest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/go-github/v60/github"
+)
+
+// errRaced sends Ensure back to its first look: what it had read is no longer
+// so, because another run was faster.
+var errRaced = errors.New("another run was faster")
+
+// turns is how often Ensure looks again after losing a race.
+const turns = 5
+
+// foreignComment has no changing part, so that it is left once.
+const foreignComment = `The last commit of this branch was not made by audit-signer, so audit-signer leaves the branch and this description alone from now on.
+
+To hand it back, remove that commit from the branch, or close this pull request and delete the branch. Merging it as it stands is fine too.`
+
+// ensuring is one call of Ensure.
+type ensuring struct {
+	*Repo
+	c      Change
+	branch string
+	did    []string // what was written so far, for the error that may follow
+}
+
+// Ensure brings the branch and the pull request of a change about, or finds
+// that they are there. It decides on what it reads, so that it can be repeated
+// and run in parallel: creating the branch is the lock, moving it never forces,
+// and a pull request is looked up by its head before one is opened.
+//
+// A merged or closed pull request of this branch, and a branch that ends in
+// somebody else's commit, stop it; see State. A branch of ours is kept as long
+// as it holds the wanted files and the base has not changed them since;
+// otherwise a commit is added, which also merges the base where that has moved.
+//
+// When Base no longer holds what Files were computed from, it is a *Conflict.
+func (r *Repo) Ensure(ctx context.Context, c Change) (Proposal, error) {
+	if err := c.check(); err != nil {
+		return Proposal{}, err
+	}
+	e := &ensuring{Repo: r, c: c, branch: c.Branch()}
+	for turn := 1; ; turn++ {
+		p, err := e.turn(ctx)
+		if errors.Is(err, errRaced) && turn < turns {
+			err = r.http.wait(ctx, backoff(turn), 0, "shows another run at work on "+e.branch)
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return Proposal{}, e.account(err)
+		}
+		return p, nil
+	}
+}
+
+// account adds to an error what was done before it.
+func (e *ensuring) account(err error) error {
+	if errors.Is(err, errRaced) {
+		err = remote("cannot settle branch %s: other runs kept changing it; run again later", e.branch)
+	}
+	err = e.explain("cannot bring about branch "+e.branch, err)
+	if own, ok := errors.AsType[*Error](err); ok && len(e.did) > 0 {
+		return &Error{code: own.code, cause: own.cause, text: own.text +
+			"; done so far: " + strings.Join(e.did, ", ") + "; running the same action again goes on from there"}
+	}
+	return err
+}
+
+// turn looks once and does what is missing.
+func (e *ensuring) turn(ctx context.Context) (Proposal, error) {
+	pr, err := e.find(ctx, e.branch)
+	if err != nil {
+		return Proposal{}, err
+	}
+	if pr != nil && pr.GetState() != "open" {
+		return proposal(e.branch, pr), nil
+	}
+	if pr != nil && pr.GetBase().GetRef() != e.c.Base {
+		return Proposal{}, usage("pull request %d already proposes this for branch %s, not for %s; set base-branch to %s, or close it first", pr.GetNumber(), clip(pr.GetBase().GetRef()), e.c.Base, clip(pr.GetBase().GetRef()))
+	}
+	base, err := e.Head(ctx, e.c.Base)
+	if err != nil {
+		return Proposal{}, err
+	}
+	same, err := e.sameFiles(ctx, e.c.BaseCommit, base)
+	if err != nil {
+		return Proposal{}, err
+	}
+	if !same {
+		return Proposal{}, &Conflict{Branch: e.c.Base, Want: e.c.BaseCommit, Have: base}
+	}
+	edits, err := e.edits(ctx, base)
+	if err != nil {
+		return Proposal{}, err
+	}
+	if len(edits) == 0 {
+		p := proposal(e.branch, pr)
+		p.State = Unchanged
+		return p, nil
+	}
+	head, state, err := e.settle(ctx, base, edits)
+	if err != nil {
+		return Proposal{}, err
+	}
+	if state == Foreign {
+		return e.leave(ctx, pr, head)
+	}
+	return e.present(ctx, pr, head, state)
+}
+
+// settle makes the branch hold the edits on top of the base. The state is
+// Created, Updated, Unchanged or Foreign, and speaks of the branch.
+func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commit *github.Commit, state State, err error) {
+	tip, exists, err := e.ref(ctx, e.branch)
+	if err != nil {
+		return nil, "", err
+	}
+	if !exists {
+		if commit, err = e.commit(ctx, base, []string{base}, edits); err != nil {
+			return nil, "", err
+		}
+		if err = e.createRef(ctx, e.branch, commit.GetSHA()); err != nil {
+			return nil, "", raced(err)
+		}
+		e.did = append(e.did, "branch "+e.branch+" was created at "+short(commit.GetSHA()))
+		return commit, Created, nil
+	}
+	head, _, err := e.client.Git.GetCommit(ctx, e.owner, e.name, tip)
+	if err != nil {
+		return nil, "", e.explain("cannot read commit "+short(tip), err)
+	}
+	made, ours := readProvenance(head.GetMessage(), e.branch, head.GetTree().GetSHA())
+	if !ours {
+		return head, Foreign, nil
+	}
+	if made.files == e.c.digest() {
+		same, err := e.sameFiles(ctx, made.base, base)
+		if err != nil || same {
+			return head, Unchanged, err
+		}
+	}
+	parents := []string{tip}
+	if made.base != base {
+		parents = append(parents, base)
+	}
+	if commit, err = e.commit(ctx, base, parents, edits); err != nil {
+		return nil, "", err
+	}
+	if err = e.moveRef(ctx, e.branch, tip, commit.GetSHA()); err != nil {
+		return nil, "", raced(err)
+	}
+	e.did = append(e.did, "branch "+e.branch+" was moved to "+short(commit.GetSHA()))
+	return commit, Updated, nil
+}
+
+// raced turns a lost race for our own branch into another turn.
+func raced(err error) error {
+	if _, lost := errors.AsType[*Conflict](err); lost {
+		return errRaced
+	}
+	return err
+}
+
+// leave says once, where there is a pull request, that the branch is a
+// person's now.
+func (e *ensuring) leave(ctx context.Context, pr *github.PullRequest, head *github.Commit) (Proposal, error) {
+	p := proposal(e.branch, pr)
+	p.State, p.Commit = Foreign, head.GetSHA()
+	p.Verified = head.GetVerification().GetVerified()
+	if pr == nil {
+		return p, nil
+	}
+	_, err := e.Comment(ctx, pr.GetNumber(), "foreign", foreignComment)
+	return p, err
+}
+
+// proposal describes a pull request; pr may be nil.
+func proposal(branch string, pr *github.PullRequest) Proposal {
+	p := Proposal{Branch: branch, Checks: ChecksUnknown}
+	if pr == nil {
+		return p
+	}
+	p.Number, p.URL, p.Commit = pr.GetNumber(), pr.GetHTMLURL(), pr.GetHead().GetSHA()
+	p.Base = pr.GetBase().GetRef()
+	switch {
+	case pr.MergedAt != nil:
+		p.State, p.MergedAt, p.MergedAs = Merged, pr.GetMergedAt().Time, pr.GetMergeCommitSHA()
+	case pr.GetState() == "closed":
+		p.State = Closed
+	default:
+		p.State = Proposed
+	}
+	p.Checks = checks(pr.GetUser().GetLogin())
+	return p
+}
+
+// checks tells from who made something whether workflows start for it.
+func checks(login string) Checks {
+	switch login {
+	case "":
+		return ChecksUnknown
+	case "github-actions[bot]":
+		return ChecksNone
+	}
+	return ChecksRun
+}
+
+// Find looks up the pull request of a branch of this repository, whatever its
+// state: an open one before a merged one before a closed one.
+func (r *Repo) Find(ctx context.Context, branch string) (p Proposal, found bool, err error) {
+	if err := checkBranch(branch); err != nil {
+		return Proposal{}, false, err
+	}
+	pr, err := r.find(ctx, branch)
+	if err != nil || pr == nil {
+		return Proposal{}, false, err
+	}
+	return proposal(branch, pr), true, nil
+}
+
+// find never matches by commit, and never a fork's branch of the same name.
+func (r *Repo) find(ctx context.Context, branch string) (*github.PullRequest, error) {
+	rank := func(pr *github.PullRequest) int {
+		switch {
+		case pr.GetState() == "open":
+			return 3
+		case pr.MergedAt != nil:
+			return 2
+		}
+		return 1
+	}
+	var best *github.PullRequest
+	opts := &github.PullRequestListOptions{Head: r.owner + ":" + branch, State: "all", ListOptions: github.ListOptions{PerPage: 100}}
+	for {
+		page, res, err := r.client.PullRequests.List(ctx, r.owner, r.name, opts)
+		if err != nil {
+			return nil, r.explain("cannot look up the pull request of branch "+branch, err)
+		}
+		for _, pr := range page {
+			ours := pr.GetHead().GetRef() == branch && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name)
+			if ours && (best == nil || rank(pr) > rank(best) || rank(pr) == rank(best) && pr.GetNumber() > best.GetNumber()) {
+				best = pr
+			}
+		}
+		if res.NextPage == 0 {
+			return best, nil
+		}
+		opts.Page = res.NextPage
+	}
+}
+
+// write carries out one change of state. An answer that leaves open whether it
+// was applied (5xx, a cut connection, half a body) is followed by a pause and
+// by applied, which reads the state again; only when it says no is the change
+// sent once more. applied may be nil where the change is content-addressed.
+func (r *Repo) write(ctx context.Context, change func() error, applied func() (bool, error)) error {
+	for attempt := 1; ; attempt++ {
+		begun := time.Now()
+		err := change()
+		if err == nil || ctx.Err() != nil || !ambiguous(err, attempt) {
+			return err
+		}
+		why := "cuts the connection or gives half an answer"
+		if code := status(err); code != 0 {
+			why = fmt.Sprintf("answers %d", code)
+		}
+		if err := r.http.wait(ctx, backoff(attempt), time.Since(begun), why); err != nil {
+			return err
+		}
+		if applied == nil {
+			continue
+		}
+		if done, err := applied(); done || err != nil {
+			return err
+		}
+	}
+}
+
+// ambiguous tells whether an error leaves open what happened.
+func ambiguous(err error, attempt int) bool {
+	if _, own := errors.AsType[*Error](err); own {
+		return false // the budget is used up
+	}
+	switch code := status(err); {
+	case code == http.StatusConflict || code == http.StatusRequestTimeout:
+		return attempt < conflictTries
+	case code != 0:
+		return code >= 500
+	}
+	return !permanent(err)
+}

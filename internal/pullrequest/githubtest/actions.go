@@ -1,0 +1,90 @@
+package githubtest
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Dispatch is one workflow start that was asked for.
+type Dispatch struct {
+	Workflow, Ref string
+	Inputs        map[string]any
+}
+
+// Status is one commit status.
+type Status struct{ Commit, State, Context, Description, TargetURL string }
+
+func (s *Server) dispatch(c *call) answer {
+	var in struct {
+		Ref    string
+		Inputs map[string]any
+	}
+	c.decode(&in)
+	if s.git.tip(strings.TrimPrefix(in.Ref, "refs/heads/")) == "" {
+		return refuse(http.StatusUnprocessableEntity, "No ref found for: "+in.Ref)
+	}
+	s.dispatches = append(s.dispatches, Dispatch{Workflow: c.params["workflow_id"], Ref: in.Ref, Inputs: in.Inputs})
+	return answer{status: http.StatusNoContent}
+}
+
+// variablesOf is the store of an environment, "" for the repository's own.
+func (s *Server) variablesOf(environment string) map[string]string {
+	if s.variables[environment] == nil {
+		s.variables[environment] = map[string]string{}
+	}
+	return s.variables[environment]
+}
+
+func (s *Server) getVariable(c *call) answer {
+	name := strings.ToUpper(c.params["name"])
+	value, found := s.variablesOf(c.params["environment_name"])[name]
+	if !found {
+		return notFound()
+	}
+	return ok(object{"name": name, "value": value})
+}
+
+func (s *Server) createVariable(c *call) answer {
+	var in struct{ Name, Value string }
+	c.decode(&in)
+	store, name := s.variablesOf(c.params["environment_name"]), strings.ToUpper(in.Name)
+	if _, found := store[name]; found {
+		return refuse(http.StatusConflict, "Already exists - Variable already exists")
+	}
+	store[name] = in.Value
+	return created(object{})
+}
+
+func (s *Server) updateVariable(c *call) answer {
+	var in struct{ Value *string }
+	c.decode(&in)
+	store, name := s.variablesOf(c.params["environment_name"]), strings.ToUpper(c.params["name"])
+	if _, found := store[name]; !found {
+		return notFound()
+	}
+	if in.Value != nil {
+		store[name] = *in.Value
+	}
+	return answer{status: http.StatusNoContent}
+}
+
+func (s *Server) createStatus(c *call) answer {
+	var in struct {
+		State, Context, Description string
+		TargetURL                   string `json:"target_url"`
+	}
+	c.decode(&in)
+	if _, err := s.git.commit(c.params["sha"]); err != nil {
+		return refuse(http.StatusUnprocessableEntity, "No commit found for SHA: "+c.params["sha"])
+	}
+	if in.Context == "" {
+		in.Context = "default"
+	}
+	s.statuses = append(s.statuses, Status{c.params["sha"], in.State, in.Context, in.Description, in.TargetURL})
+	return created(object{"state": in.State, "context": in.Context, "description": in.Description, "creator": user(s.opts.Login)})
+}
+
+func (s *Server) rateLimit(*call) answer {
+	rate := object{"limit": 5000, "remaining": 4999, "used": 1, "reset": s.opts.Now().Unix() + 3600}
+	return ok(object{"rate": rate, "resources": object{"core": rate, "search": rate}})
+}
