@@ -37,6 +37,8 @@ type Options struct {
 	HTTP *http.Client
 	// Sleep waits, or ends early with the context's error; nil waits for real.
 	Sleep func(ctx context.Context, d time.Duration) error
+	// Tell, if set, is told why and how long a request waits to be repeated.
+	Tell func(what string)
 	// Budget bounds what all retries of this Repo may take together; 10
 	// minutes when zero.
 	Budget time.Duration

@@ -6,12 +6,14 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +21,7 @@ const (
 	attemptTime   = 30 * time.Second
 	largestAnswer = 64 << 20
 	conflictTries = 3 // a 409 or 408 that stays is an answer, not a hiccup
+	refusedTries  = 5 // nobody listens, after half a minute still: the address is wrong
 )
 
 var errTooLarge = errors.New("the answer is larger than 64 MiB")
@@ -36,6 +39,7 @@ type transport struct {
 	timeout  time.Duration
 	interval time.Duration
 	sleep    func(ctx context.Context, d time.Duration) error
+	tell     func(what string) // nil: nobody wants to know
 
 	serial    sync.Mutex // held from a request's first attempt to its last
 	lastWrite time.Time  // guarded by serial
@@ -49,7 +53,7 @@ type transport struct {
 func newTransport(o Options) *transport {
 	t := &transport{
 		base: http.DefaultTransport, token: o.Token, timeout: attemptTime,
-		interval: o.WriteInterval, sleep: o.Sleep, budget: o.Budget,
+		interval: o.WriteInterval, sleep: o.Sleep, tell: o.Tell, budget: o.Budget,
 	}
 	if o.HTTP != nil && o.HTTP.Transport != nil {
 		t.base = o.HTTP.Transport
@@ -185,7 +189,7 @@ func (t *transport) limit(res *http.Response, body []byte, attempt int) (time.Du
 func hiccup(res *http.Response, body []byte, err error, attempt int) (time.Duration, string) {
 	switch {
 	case err != nil:
-		if permanent(err) {
+		if permanent(err) || errors.Is(err, syscall.ECONNREFUSED) && attempt >= refusedTries {
 			return 0, ""
 		}
 		return backoff(attempt), "cuts the connection or does not answer in time"
@@ -228,6 +232,9 @@ func (t *transport) wait(ctx context.Context, pause, took time.Duration, why str
 	if pause > left {
 		return remote("GitHub %s, and the next try is due in %s, beyond the time budget of %s for retries; run again later, it goes on from what is there",
 			why, pause.Round(time.Second), t.budget)
+	}
+	if t.tell != nil {
+		t.tell(fmt.Sprintf("GitHub %s; trying again in %s", why, pause.Round(time.Second)))
 	}
 	return t.sleep(ctx, pause)
 }
