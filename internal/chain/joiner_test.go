@@ -248,3 +248,19 @@ func TestLoadsMoveRarely(t *testing.T) {
 		t.Errorf("the growing load changed hands %d times; %d marks settled", changes, settled)
 	}
 }
+
+func TestClip(t *testing.T) {
+	for _, name := range []string{"", "x", strings.Repeat("x", 256), strings.Repeat("é", 128)} {
+		if got := clip([]byte(name)); got != name {
+			t.Errorf("%q became %q", name, got)
+		}
+	}
+	for name, want := range map[string]string{
+		strings.Repeat("x", 257):       strings.Repeat("x", 256) + "…",
+		"x" + strings.Repeat("é", 128): "x" + strings.Repeat("é", 127) + "…",
+	} {
+		if got := clip([]byte(name)); got != want {
+			t.Errorf("%q became %q", name, got)
+		}
+	}
+}

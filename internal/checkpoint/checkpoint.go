@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
@@ -55,7 +56,11 @@ type SignerPart struct {
 
 // Parse reads a checkpoint strictly.
 func Parse(name string, src []byte) (*Checkpoint, error) {
-	if _, err := jsondoc.Parse(name, src); err != nil {
+	doc, err := jsondoc.Parse(name, src)
+	if err != nil {
+		return nil, err
+	}
+	if err := spelled(doc); err != nil {
 		return nil, err
 	}
 	violations, err := schemas.Violations(schemas.Checkpoint, src)
@@ -71,6 +76,21 @@ func Parse(name string, src []byte) (*Checkpoint, error) {
 		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + err.Error()}
 	}
 	return c, nil
+}
+
+// spelled refuses members that differ from known ones in letter case only:
+// some readers take "Count" for "count", others do not.
+func spelled(doc *jsondoc.Document) error {
+	known := []string{"version", "chain", "count", "head", "signers", "registrySha256", "archiveSha256", "previousSha256", "createdAt", "toolVersion"}
+	for _, m := range doc.Root.Members {
+		for _, name := range known {
+			if m.Name != name && strings.EqualFold(m.Name, name) {
+				line, col := doc.Position(m.NameStart)
+				return &jsondoc.Error{File: doc.Name, Line: line, Col: col, Message: fmt.Sprintf("not a checkpoint: member %q must be written %q", m.Name, name)}
+			}
+		}
+	}
+	return nil
 }
 
 // String is the short form that reports use.

@@ -37,20 +37,26 @@ func Commit(ctx context.Context, dir, revision string) (string, error) {
 		return "", &Error{fmt.Sprintf("%.80q is no commit; give a commit id, a branch or a tag", revision)}
 	}
 	out, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
+	if err != nil && err.Error() != "" { // a missing commit is met with silence
+		return "", &Error{fmt.Sprintf("git cannot look up commit %s: %v; run this in the checkout, owned by this user", revision, err)}
+	}
 	if err != nil {
 		return "", &Error{fmt.Sprintf("the checkout does not hold commit %s: check out with fetch-depth: 2 (or 0), or give base-ref", revision)}
 	}
 	return strings.TrimSpace(string(out)), nil
 }
 
-// MergeBase is what the commit HEAD was merged onto: its first parent if HEAD
-// is a merge commit, as pull_request checks it out; "" if it is none.
-func MergeBase(ctx context.Context, dir string) string {
-	if _, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD^2"); err != nil {
+// MergeBase is what a pull request's head was merged onto: the first parent of
+// HEAD if head is its second, as the merge commit that GitHub makes for
+// pull_request has them. It is "" for any other HEAD, above all for a merge
+// commit that the pull request itself brings along, whose first parent its
+// author has chosen.
+func MergeBase(ctx context.Context, dir, head string) string {
+	out, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD^2")
+	if err != nil || head == "" || strings.TrimSpace(string(out)) != head {
 		return ""
 	}
-	out, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD^1")
-	if err != nil {
+	if out, err = git(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD^1"); err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(out))
@@ -86,7 +92,7 @@ func ReadFile(ctx context.Context, dir, commit, path string, limit int64) (conte
 }
 
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"--no-pager"}, args...)...)
+	cmd := exec.CommandContext(ctx, "git", append([]string{"--no-pager", "--no-replace-objects"}, args...)...)
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

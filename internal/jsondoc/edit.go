@@ -27,15 +27,17 @@ func (l Layout) Render(fields []Field) string {
 	if l.spaced || l.Multiline {
 		colon, comma = ": ", ", "
 	}
+	inner := "\n"
 	if l.Multiline {
-		comma, open, end = ",\n"+l.Unit, "{\n"+l.Unit, "\n}"
+		inner += l.Unit
+		comma, open, end = ","+inner, "{"+inner, "\n}"
 	}
 	b.WriteString(open)
 	for i, f := range fields {
 		if i > 0 {
 			b.WriteString(comma)
 		}
-		b.WriteString(Quote(f.Name) + colon + strings.ReplaceAll(f.JSON, "\n", "\n"+l.Unit))
+		b.WriteString(Quote(f.Name) + colon + strings.ReplaceAll(f.JSON, "\n", inner))
 	}
 	return b.String() + end
 }

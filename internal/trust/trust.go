@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
@@ -38,6 +39,15 @@ type Options struct {
 	MAC      MAC
 	MACCalls int
 }
+
+// noSecret says that events of an HMAC signer cannot be checked with what was
+// given.
+type noSecret string
+
+func (e noSecret) Error() string { return string(e) }
+
+// ExitCode is 2: used wrongly.
+func (e noSecret) ExitCode() int { return 2 }
 
 // Set is everybody whose signatures count somewhere.
 type Set struct {
@@ -152,7 +162,7 @@ func (s *Set) ask(ctx context.Context, questions []question, claims []chain.Clai
 	}
 	if s.options.MAC == nil {
 		id := claims[questions[0].claim].Signer
-		return fmt.Errorf("signer %.80q is an HMAC signer: its events can be checked with hmac-secrets-path, or through KMS with kms-verify-mac: true; neither is given", id)
+		return noSecret(fmt.Sprintf("signer %.80q is an HMAC signer, whose events only its secret can check: give it by hmac-secrets-path, or name its KMS key in the registry", id))
 	}
 	errs := make([]error, len(questions))
 	slots := make(chan struct{}, s.options.MACCalls)
@@ -234,6 +244,10 @@ func ParseSecrets(name string, src []byte) (map[string][]byte, error) {
 		case m.Value.Kind == jsondoc.String && m.Value.Text != "":
 			secrets[m.Name] = []byte(m.Value.Text)
 		case m.Value.Kind == jsondoc.Object && len(m.Value.Members) == 1 && encoded != nil && encoded.Kind == jsondoc.String && encoded.Text != "":
+			// The decoder skips line breaks; a secret has one spelling.
+			if strings.ContainsAny(encoded.Text, "\r\n") {
+				return nil, bad(encoded.Start, "the secret is not canonical base64: it holds a line break")
+			}
 			if secrets[m.Name], err = base64.StdEncoding.Strict().DecodeString(encoded.Text); err != nil {
 				return nil, bad(encoded.Start, "the secret is not canonical base64")
 			}

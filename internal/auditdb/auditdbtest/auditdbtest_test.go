@@ -226,7 +226,8 @@ func TestProxyCuts(t *testing.T) {
 		}
 	}
 	p.CutAfterMessages(2, -1)
-	if try() == nil || try() == nil || p.Connections() != 2 || p.Messages() != 4 {
+	first, second := try(), try()
+	if first == nil || second == nil || p.Connections() != 2 || p.Messages() != 4 {
 		t.Errorf("%d connections, %d messages", p.Connections(), p.Messages())
 	}
 }

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/cloudtrail"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/report"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+)
+
+// finalizer carries one run's view: the published state and a verification of
+// the chain with it.
+type finalizer struct {
+	*gha.Run
+	inputs inputs
+	repo   *pullrequest.Repo
+	state  *published.State
+	source audit.Source
+	terms  audit.Terms
+	report *chain.Report
+}
+
+// step judges one rotation and, if every gate is passed, makes sure that its
+// pull request is open.
+func (f *finalizer) step(ctx context.Context, rec rotation.Record) (report.Status, pullrequest.Proposal, error) {
+	facts := rotation.Facts{
+		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
+		CheckpointGiven: f.terms.Checkpoint != nil, Now: published.Clock(f.repo, f.Run),
+	}
+	for _, other := range f.state.InFlight(rec.ID) {
+		facts.InFlight = append(facts.InFlight, other.ID)
+	}
+	var err error
+	if facts.Trail, err = f.trail(ctx, rec, facts.Now); err != nil {
+		return report.Status{}, pullrequest.Proposal{}, err
+	}
+	a := rotation.Evaluate(facts)
+	if !a.Ready() {
+		return report.NewStatus(rec, a), pullrequest.Proposal{}, nil
+	}
+	ret := rotation.Retirement{
+		EvaluatedAt: facts.Now.UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: &a.Cutover, Boundary: a.Boundary,
+		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From},
+	}
+	p, err := f.propose(ctx, facts, &a, ret)
+	status := report.NewStatus(rec, a)
+	status.PullRequest, status.Next = p.URL, published.Outcome(p)
+	return status, p, err
+}
+
+// propose verifies the chain once more with the files as they would be after
+// the merge, and only then opens the pull request.
+func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (pullrequest.Proposal, error) {
+	change := f.inputs.Change(f.state, pullrequest.Change{
+		Operation: "finalize",
+		Key:       fmt.Sprintf("%s\n%s\n%d\n%s", f.state.Paths.Registry, facts.Record.ID, a.Boundary.Position, a.Boundary.Digest),
+	})
+	ret = f.earlier(ctx, change.Branch(), facts.Record.ID, *a, ret)
+	reg, archive, rec, err := rotation.Retire(facts, *a, ret)
+	if err != nil {
+		return pullrequest.Proposal{}, err
+	}
+	if err := f.state.Judge(reg, archive, facts.Now); err != nil {
+		return pullrequest.Proposal{}, err
+	}
+	after, err := registry.Load(f.state.Paths.Registry, reg, f.state.Paths.Archive, archive)
+	if err != nil {
+		return pullrequest.Proposal{}, err
+	}
+	terms := f.terms
+	terms.Registry, terms.Archive = after.Registry, after.Archive
+	proof, _, err := audit.Verify(ctx, f.source, terms)
+	if err != nil {
+		return pullrequest.Proposal{}, err
+	}
+	if a.Prove(proof); proof.Verdict != chain.Verified {
+		f.Findings(proof.Findings)
+		return pullrequest.Proposal{}, nil
+	}
+	if len(ret.Gates) == 0 {
+		rec.Retirement.Gates = a.Gates
+	}
+	if f.inputs.DryRun {
+		f.Logf("dry run: would open the pull request that archives signer %s", rec.Outgoing.ID)
+		return pullrequest.Proposal{}, nil
+	}
+	change.Files = map[string][]byte{f.state.Paths.Registry: reg, f.state.Paths.Archive: archive, f.state.Paths.Record(rec.ID): rec.JSON()}
+	change.Title = "Archive audit signer " + rec.Outgoing.ID
+	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", rec.Outgoing.ID, rec.ID, a.Boundary.Position)
+	change.Body = report.Finalize(report.Proposal{
+		Record: rec, BaseCommit: f.state.Commit, RegistryBefore: f.state.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
+		Gates: rec.Retirement.Gates, RunURL: ret.RunURL,
+	})
+	return f.repo.Ensure(ctx, change)
+}
+
+// earlier takes over the evidence that stands in the branch already, unless it
+// is too old or speaks of other things than this run has found: a rerun with
+// nothing new must write nothing.
+func (f *finalizer) earlier(ctx context.Context, branch, id string, a rotation.Assessment, ret rotation.Retirement) rotation.Retirement {
+	path := f.state.Paths.Record(id)
+	text, _, found, err := f.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
+	if err != nil || !found {
+		return ret
+	}
+	was, err := rotation.ParseRecord(path, text)
+	if err != nil || was.Retirement == nil || was.Retirement.Boundary != ret.Boundary {
+		return ret
+	}
+	sameFiles := was.Retirement.Evidence.RegistrySHA256 == ret.Evidence.RegistrySHA256 && was.Retirement.Evidence.ArchiveSHA256 == ret.Evidence.ArchiveSHA256
+	age := ret.EvaluatedAt.Sub(was.Retirement.EvaluatedAt)
+	if !sameFiles || age < 0 || age > f.inputs.MaxEvidenceAge || was.Retirement.Evidence.Events > ret.Evidence.Events || !sameGates(was.Retirement.Gates, a.Gates) {
+		return ret
+	}
+	return *was.Retirement
+}
+
+// sameGates tells whether a branch's gates are in the states that this run has
+// found. G3 is judged when the others are passed, and has passed in a branch.
+func sameGates(was, is []rotation.Gate) bool {
+	return slices.EqualFunc(was, is, func(w, i rotation.Gate) bool {
+		return w.ID == i.ID && (w.State == i.State || w.ID == "G3" && w.State == rotation.Passed)
+	})
+}
+
+// trail asks CloudTrail about both keys, as far as they are KMS keys.
+func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Time) (rotation.Trail, error) {
+	switch {
+	case f.inputs.CloudTrail == "off":
+		return rotation.Trail{Off: "switched off by cloudtrail: off"}, nil
+	case rec.Outgoing.KMSKeyARN == "" || rec.Incoming.KMSKeyARN == "":
+		return rotation.Trail{Problem: "not both signers name their KMS key, so CloudTrail cannot be asked; set cloudtrail: off if one of the keys is kept elsewhere"}, nil
+	}
+	old, fresh := f.report.Use(rec.Outgoing.ID), f.report.Use(rec.Incoming.ID)
+	if fresh.Events == 0 || old.LastPosition > fresh.LastPosition || fresh.FirstCreatedAt == nil {
+		return rotation.Trail{Problem: "asked once the new signer signs and the old one is quiet"}, nil
+	}
+	client, err := cloudtrail.New(ctx, cloudtrail.Options{})
+	if err != nil {
+		return rotation.Trail{}, err
+	}
+	from := *fresh.FirstCreatedAt
+	if old.LastCreatedAt != nil && old.LastCreatedAt.After(from) {
+		from = *old.LastCreatedAt
+	}
+	to := now.Add(-rotation.TrailDelay)
+	if !to.After(from) {
+		return rotation.Trail{Problem: fmt.Sprintf("CloudTrail delivers up to %s late; ask again after %s", rotation.TrailDelay, from.Add(rotation.TrailDelay).UTC().Format(time.RFC3339))}, nil
+	}
+	oldUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Outgoing.KMSKeyARN, From: from.Add(time.Second), To: to, Enough: 1})
+	if err != nil {
+		return rotation.Trail{Problem: err.Error()}, nil
+	}
+	newUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Incoming.KMSKeyARN, From: *fresh.FirstCreatedAt, To: to, Enough: 1})
+	if err != nil {
+		return rotation.Trail{Problem: err.Error()}, nil
+	}
+	t := rotation.Trail{To: oldUses.To}
+	for _, u := range oldUses.Uses {
+		if u.Signed() {
+			t.OldUses++
+			t.LastOldEvent = u.EventID
+		}
+	}
+	for _, u := range newUses.Uses {
+		if u.Signed() {
+			t.NewUses++
+		}
+	}
+	return t, nil
+}

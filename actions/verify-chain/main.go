@@ -1,0 +1,181 @@
+// Command verify-chain reads every event of an audit chain and judges it: its
+// digest, its place, its signature, and whether its signer may speak there.
+//
+// Exit 0 means that nothing is wrong in what was read, 1 that something is,
+// 3 that it could not be told; only 0 is a success.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/report"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+)
+
+//go:embed action.yml
+var spec []byte
+
+var now = time.Now
+
+func main() { os.Exit(gha.Main(spec, now, run)) }
+
+type inputs struct {
+	audit.Inputs
+	RegistryPath       string        `input:"registry-path"`
+	ArchivePath        string        `input:"archive-path"`
+	RequireCheckpoint  bool          `input:"require-checkpoint"`
+	AllowEmpty         bool          `input:"allow-empty"`
+	StrictNumbers      bool          `input:"strict-numbers"`
+	ExpectSigner       string        `input:"expect-signer"`
+	WaitFor            time.Duration `input:"wait-for"`
+	ReportPath         string        `input:"report-path"`
+	NextCheckpointPath string        `input:"next-checkpoint-path"`
+}
+
+func run(ctx context.Context, r *gha.Run, in inputs) error {
+	if in.RequireCheckpoint && in.CheckpointPath == "" {
+		return gha.Misuse("require-checkpoint is true and checkpoint-path is empty: name the checkpoint of the last verification")
+	}
+	files, err := trusted(r, in)
+	if err != nil {
+		return err
+	}
+	source, terms, done, err := in.Read(r)
+	defer done()
+	if err != nil {
+		return err
+	}
+	terms.Registry, terms.Archive = files.Registry, files.Archive
+	terms.AllowEmpty, terms.StrictNumbers = in.AllowEmpty, in.StrictNumbers
+	in.ExpectSigner = entryOf(in.ExpectSigner, files)
+	started := r.Now()
+	rep, table, err := verify(ctx, r, in, source, terms)
+	if err != nil {
+		return err
+	}
+	rep.StartedAt, rep.Duration = started.UTC(), r.Now().Sub(started).Round(time.Millisecond).String()
+	return tell(r, in, rep, terms.Checkpoint, table)
+}
+
+// trusted reads registry and archive; a verdict that rests on an unsound file
+// is worth nothing.
+func trusted(r *gha.Run, in inputs) (*registry.Files, error) {
+	text, err := r.ReadFile("registry-path", in.RegistryPath, jsondoc.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	if in.ArchivePath == "" {
+		in.ArchivePath = registry.ArchiveBeside(in.RegistryPath)
+	}
+	archive, err := r.ReadFile("archive-path", in.ArchivePath, jsondoc.MaxSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	files, err := registry.Load(in.RegistryPath, text, in.ArchivePath, archive)
+	if err != nil {
+		return nil, err
+	}
+	findings := append(files.Findings, registry.Validate(files.Registry, files.Archive, r.Now())...)
+	finding.Sort(findings)
+	r.Findings(findings)
+	if finding.Count(findings, finding.Error) > 0 {
+		return nil, gha.Misuse("the registry is not sound, so nothing was verified; repair it first (see the findings above)")
+	}
+	return files, nil
+}
+
+// entryOf gives the signer that has id as its own or as an alias.
+func entryOf(id string, f *registry.Files) string {
+	if s, ok := f.Registry.Find(id); ok {
+		return s.ID
+	}
+	if s, ok := f.Archive.Find(id); ok {
+		return s.ID
+	}
+	return id
+}
+
+// verify reads the chain, and reads it again with growing pauses until the
+// expected signer has signed or the time is up.
+func verify(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Terms) (*chain.Report, checkpoint.Table, error) {
+	deadline, pause := r.Now().Add(in.WaitFor), 2*time.Second
+	for {
+		rep, table, err := audit.Verify(ctx, s, t)
+		if err != nil || in.ExpectSigner == "" || rep.Use(in.ExpectSigner).Events > 0 || rep.Verdict != chain.Verified {
+			return rep, table, err
+		}
+		left := deadline.Sub(r.Now())
+		if left <= 0 {
+			return rep, table, nil
+		}
+		r.Logf("no event by %s yet; signer ids seen: %s; reading again", in.ExpectSigner, rotation.SignersSeen(rep))
+		select {
+		case <-time.After(min(pause, left)):
+		case <-ctx.Done():
+			return nil, table, ctx.Err()
+		}
+		pause = min(2*pause, time.Minute)
+	}
+}
+
+// tell reports the outcome in every form, the next checkpoint last: it must
+// never promise more than what has been reported.
+func tell(r *gha.Run, in inputs, rep *chain.Report, previous *checkpoint.Checkpoint, table checkpoint.Table) error {
+	if in.ExpectSigner != "" && rep.Use(in.ExpectSigner).Events == 0 {
+		audit.Fail(rep, missing(in, rep))
+	}
+	var next *checkpoint.Checkpoint
+	if in.NextCheckpointPath != "" && rep.Verdict == chain.Verified && rep.Length > 0 {
+		var err error
+		if next, err = checkpoint.Next(previous, table, rep, r.Now()); err != nil {
+			return err
+		}
+		rep.Checkpoint.To = next.String()
+	}
+	r.Findings(rep.Findings)
+	r.Summary(report.Chain(rep))
+	if in.ReportPath != "" {
+		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(rep)); err != nil {
+			return err
+		}
+		r.Output("report-path", in.ReportPath)
+	}
+	if next != nil {
+		if err := r.WriteFile("next-checkpoint-path", in.NextCheckpointPath, next.JSON()); err != nil {
+			return err
+		}
+		r.Output("checkpoint-path", in.NextCheckpointPath)
+	}
+	counts := map[string]int64{}
+	for id, use := range rep.Signers {
+		counts[id] = use.Events
+	}
+	r.Output("verdict", string(rep.Verdict))
+	r.Output("events", strconv.FormatInt(rep.Events, 10))
+	r.Output("head", rep.Head)
+	r.OutputJSON("signers", counts)
+	if rep.Verdict != chain.Verified {
+		return gha.Failed
+	}
+	return nil
+}
+
+// missing says that the expected signer has not signed, and who has.
+func missing(in inputs, rep *chain.Report) finding.Finding {
+	return finding.Finding{Rule: "expected-signer", Severity: finding.Error,
+		Message: "no verified event by signer " + in.ExpectSigner + " within " + in.WaitFor.String() + "; signer ids seen: " + rotation.SignersSeen(rep) +
+			". Agent Manager writes the KMS key id that it is configured with as signer_kid: that id must be the signer's id or one of its aliases"}
+}

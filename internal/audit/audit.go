@@ -1,0 +1,179 @@
+// Package audit makes one verification from end to end: it opens the source of
+// the events, sets up whom to trust, lets package chain judge every event, and
+// holds the outcome against the checkpoint.
+//
+// It refuses to mix sources and to go on without a key service when an HMAC
+// signer needs one. Nothing is written anywhere; the caller keeps the report.
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/auditdb"
+	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
+)
+
+// Source is where the events are: a table, or, with Open, an export.
+type Source struct {
+	DatabaseURL string
+	Table       string
+	// Pause is waited before a second attempt at the database; 0 means
+	// auditdb's own.
+	Pause time.Duration
+
+	Name string // of the export, for messages
+	Open func() (io.ReadCloser, error)
+}
+
+// Terms are what the events are held against.
+type Terms struct {
+	Registry   *registry.Registry
+	Archive    *registry.Archive
+	Secrets    map[string][]byte // HMAC secrets by signer id
+	Checkpoint *checkpoint.Checkpoint
+	Exceptions []chain.Exception
+
+	AllowEmpty    bool
+	StrictNumbers bool
+	Progress      func(events int64)
+}
+
+// File is what a report says about an export, where auditdb.Source speaks of
+// a database.
+type File struct {
+	File string `json:"file"`
+}
+
+// Verify reads every event and judges it. The table is what a checkpoint is
+// bound to.
+func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.Table, error) {
+	o := chain.Options{
+		Anchors: trust.Anchors(t.Archive), Exceptions: t.Exceptions,
+		AllowEmpty: t.AllowEmpty, StrictNumbers: t.StrictNumbers,
+		Workers: runtime.GOMAXPROCS(0), Progress: t.Progress,
+	}
+	if t.Checkpoint != nil {
+		o.Anchors = append(o.Anchors, t.Checkpoint.Anchor())
+	}
+	set, err := speakers(ctx, t)
+	if err != nil {
+		return nil, checkpoint.Table{}, err
+	}
+	o.Verifier = set
+	var r *chain.Report
+	var table checkpoint.Table
+	if s.Open != nil {
+		if r, err = chain.Verify(ctx, chain.NDJSON(s.Name, s.Open), o); err == nil {
+			r.Source = File{s.Name}
+		}
+	} else {
+		err = auditdb.Read(ctx, auditdb.Options{URL: s.DatabaseURL, Table: s.Table, Pause: s.Pause}, func(ctx context.Context, snapshot *auditdb.Snapshot) (err error) {
+			if r, err = chain.Verify(ctx, snapshot.Events(ctx), o); err == nil {
+				source := snapshot.Source()
+				r.Source, table = source, checkpoint.Table{SystemIdentifier: source.SystemIdentifier, Table: source.Table}
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return nil, table, err
+	}
+	r.RegistrySHA256, r.ArchiveSHA256 = t.Registry.SHA256(), t.Archive.SHA256()
+	if t.Checkpoint != nil {
+		r.Checkpoint.From = t.Checkpoint.String()
+		for _, f := range t.Checkpoint.Check(table, r) {
+			Fail(r, f)
+		}
+	}
+	return r, table, nil
+}
+
+// Fail adds to a report what was found beside the chain, and makes it failed.
+func Fail(r *chain.Report, f finding.Finding) {
+	if r.ByRule == nil {
+		r.ByRule = map[string]int64{}
+	}
+	r.Verdict = chain.Failed
+	r.Findings = append(r.Findings, f)
+	r.FindingsTotal++
+	r.ByRule[f.Rule]++
+}
+
+// speakers sets up whom to trust; KMS is called only where an HMAC signer's
+// secret is not at hand.
+func speakers(ctx context.Context, t Terms) (*trust.Set, error) {
+	o := trust.Options{Secrets: t.Secrets}
+	for _, s := range hmacSigners(t) {
+		if _, ok := t.Secrets[s.ID]; ok || s.KMSKeyID == "" {
+			continue
+		}
+		client, err := awskms.New(ctx, awskms.Options{})
+		if err != nil {
+			return nil, err
+		}
+		o.MAC = client.VerifyMAC
+		break
+	}
+	return trust.New(t.Registry, t.Archive, o), nil
+}
+
+func hmacSigners(t Terms) []registry.Signer {
+	var out []registry.Signer
+	for _, s := range t.Registry.Signers {
+		if s.Algorithm == pubkey.HMACSHA256 {
+			out = append(out, s)
+		}
+	}
+	for _, s := range t.Archive.Retired {
+		if s.Algorithm == pubkey.HMACSHA256 {
+			out = append(out, s.Signer)
+		}
+	}
+	return out
+}
+
+// ParseExceptions reads audit-exceptions.json.
+func ParseExceptions(name string, src []byte) ([]chain.Exception, error) {
+	if _, err := jsondoc.Parse(name, src); err != nil {
+		return nil, err
+	}
+	violations, err := schemas.Violations(schemas.Exceptions, src)
+	if err != nil {
+		return nil, err
+	}
+	if len(violations) > 0 {
+		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + violations[0].String()}
+	}
+	var file struct{ Exceptions []chain.Exception }
+	if err := json.Unmarshal(src, &file); err != nil {
+		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error()}
+	}
+	return file.Exceptions, nil
+}
+
+// Progress makes a callback that tells, at most every few seconds, how far a
+// verification is.
+func Progress(now func() time.Time, logf func(format string, args ...any)) func(events int64) {
+	start := now()
+	last := start
+	return func(events int64) {
+		t := now()
+		if t.Sub(last) < 5*time.Second {
+			return
+		}
+		last = t
+		logf("%d events checked, %.0f a second", events, float64(events)/t.Sub(start).Seconds())
+	}
+}

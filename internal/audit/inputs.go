@@ -1,0 +1,100 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
+)
+
+// Inputs are those that say where events come from and what they are held
+// against beside registry and archive. Actions that verify embed them.
+type Inputs struct {
+	DatabaseURL     gha.Secret `input:"database-url"`
+	EventsPath      string     `input:"events-path"`
+	Table           string     `input:"table"`
+	HMACSecretsPath string     `input:"hmac-secrets-path"`
+	ExceptionsPath  string     `input:"exceptions-path"`
+	CheckpointPath  string     `input:"checkpoint-path"`
+}
+
+// Read opens nothing but small files; the events are read by Verify. done
+// removes what was put aside of standard input.
+func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
+	done = func() {}
+	switch {
+	case in.DatabaseURL == "" && in.EventsPath == "":
+		return s, t, done, gha.Misuse("there is nothing to read: set database-url (a secret, by environment) or events-path")
+	case in.DatabaseURL != "" && in.EventsPath != "":
+		return s, t, done, gha.Misuse("both database-url and events-path are set: choose one source")
+	case in.EventsPath == "-":
+		s.Name = "standard input"
+		if s.Open, done, err = spool(r); err != nil {
+			return s, t, done, err
+		}
+	case in.EventsPath != "":
+		s.Name = in.EventsPath
+		s.Open = func() (io.ReadCloser, error) { return r.Open("events-path", in.EventsPath) }
+		f, err := s.Open() // a wrong path is to be known before anything else is done
+		if err != nil {
+			return s, t, done, err
+		}
+		f.Close()
+	default:
+		s.DatabaseURL, s.Table = in.DatabaseURL.Reveal(), in.Table
+	}
+	if in.HMACSecretsPath != "" {
+		text, err := r.ReadFile("hmac-secrets-path", in.HMACSecretsPath, jsondoc.MaxSize)
+		if err != nil {
+			return s, t, done, err
+		}
+		if t.Secrets, err = trust.ParseSecrets(in.HMACSecretsPath, text); err != nil {
+			return s, t, done, err
+		}
+	}
+	if in.ExceptionsPath != "" {
+		text, err := r.ReadFile("exceptions-path", in.ExceptionsPath, jsondoc.MaxSize)
+		if err != nil {
+			return s, t, done, err
+		}
+		if t.Exceptions, err = ParseExceptions(in.ExceptionsPath, text); err != nil {
+			return s, t, done, err
+		}
+	}
+	if in.CheckpointPath != "" {
+		text, err := r.ReadFile("checkpoint-path", in.CheckpointPath, jsondoc.MaxSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			return s, t, done, gha.Misuse("checkpoint-path %q: there is no such file. A lost checkpoint is no fresh start: restore it, or leave the input out for the first run and say so in review", in.CheckpointPath)
+		}
+		if err != nil {
+			return s, t, done, err
+		}
+		if t.Checkpoint, err = checkpoint.Parse(in.CheckpointPath, text); err != nil {
+			return s, t, done, err
+		}
+	}
+	t.Progress = Progress(r.Now, r.Logf)
+	return s, t, done, nil
+}
+
+// spool puts standard input into a file, because the place of a fork or a gap
+// is found in a second pass.
+func spool(r *gha.Run) (open func() (io.ReadCloser, error), done func(), err error) {
+	done = func() {}
+	f, err := os.CreateTemp("", "events-*.ndjson")
+	if err != nil {
+		return nil, done, fmt.Errorf("standard input cannot be put aside: %w", err)
+	}
+	done = func() { os.Remove(f.Name()) }
+	_, err = io.Copy(f, r.Stdin)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, done, fmt.Errorf("standard input cannot be put aside: %w", err)
+	}
+	return func() (io.ReadCloser, error) { return os.Open(f.Name()) }, done, nil
+}

@@ -1,0 +1,164 @@
+// Package published reads what a repository has published about its signers:
+// registry, archive and rotation records, all of one commit.
+//
+// It refuses a registry, archive or record that does not hold by its own
+// rules: no step may build on a file that a verifier would not accept. What a
+// pull request proposes is not published.
+package published
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+)
+
+// Paths are where the files stand in the repository.
+type Paths struct {
+	Registry, Archive, Rotations string
+}
+
+// PathsFor gives the paths that go with a registry: the archive and the
+// records stand beside it unless named.
+func PathsFor(registryPath, archivePath, rotationsPath string) Paths {
+	p := Paths{registryPath, archivePath, rotationsPath}
+	if p.Archive == "" {
+		p.Archive = path.Join(path.Dir(registryPath), "signers.archive.json")
+	}
+	if p.Rotations == "" {
+		p.Rotations = path.Join(path.Dir(registryPath), "rotations")
+	}
+	return p
+}
+
+// Record is the path of a rotation's record.
+func (p Paths) Record(id string) string { return path.Join(p.Rotations, id+".json") }
+
+// State is what one commit says.
+type State struct {
+	Branch   string
+	Commit   string
+	Paths    Paths
+	Registry *registry.Registry
+	Archive  *registry.Archive
+	Records  []rotation.Record
+}
+
+// NotSound says that a file breaks its rules: a published one, or, if Proposed,
+// one that a step would publish.
+type NotSound struct {
+	Finding  finding.Finding
+	Proposed bool
+}
+
+func (e *NotSound) Error() string {
+	if e.Proposed {
+		return "the file as this step would leave it is refused: " + e.Finding.String() + "; nothing was proposed, change the inputs"
+	}
+	return e.Finding.String() + "; repair the file first (validate-registry lists everything)"
+}
+
+// ExitCode is 2: the input cannot be built on.
+func (e *NotSound) ExitCode() int { return 2 }
+
+// Read reads the state at a commit. A missing archive is an empty one, missing
+// records are none; a missing registry is an error unless missing is allowed,
+// and then an empty one.
+func Read(ctx context.Context, repo *pullrequest.Repo, commit string, p Paths, missing bool) (*State, error) {
+	s := &State{Commit: commit, Paths: p}
+	text, found, err := repo.ReadFile(ctx, commit, p.Registry, jsondoc.MaxSize)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found && !missing:
+		return nil, &jsondoc.Error{File: p.Registry, Message: fmt.Sprintf("the repository has no such file at commit %.12s; check registry-path and base-branch", commit)}
+	case !found:
+		text = []byte(registry.New)
+	}
+	archive, _, err := repo.ReadFile(ctx, commit, p.Archive, jsondoc.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	files, err := registry.Load(p.Registry, text, p.Archive, archive)
+	if err != nil {
+		return nil, err
+	}
+	s.Registry, s.Archive = files.Registry, files.Archive
+	if f, ok := broken(files, registry.Validate(s.Registry, s.Archive, time.Time{}), missing); ok {
+		return nil, &NotSound{Finding: f}
+	}
+	return s, s.readRecords(ctx, repo)
+}
+
+func (s *State) readRecords(ctx context.Context, repo *pullrequest.Repo) error {
+	names, err := repo.ReadDir(ctx, s.Commit, s.Paths.Rotations)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".json") {
+			continue
+		}
+		file := path.Join(s.Paths.Rotations, path.Base(name))
+		text, found, err := repo.ReadFile(ctx, s.Commit, file, jsondoc.MaxSize)
+		if err != nil {
+			return err
+		}
+		if !found {
+			continue
+		}
+		r, err := rotation.ParseRecord(file, text)
+		if err != nil {
+			return err
+		}
+		s.Records = append(s.Records, r)
+	}
+	return nil
+}
+
+// InFlight are the rotations that are not over, without the one named except.
+func (s *State) InFlight(except string) []rotation.Record {
+	var open []rotation.Record
+	for _, r := range s.Records {
+		if r.ID != except && !rotation.PhaseWithoutChain(r, s.Registry, s.Archive).Over() {
+			open = append(open, r)
+		}
+	}
+	return open
+}
+
+// Judge holds the files that a step would publish against the state: what
+// validate-registry will say about the pull request. archive is nil where the
+// step leaves it alone.
+func (s *State) Judge(reg, archive []byte, now time.Time) error {
+	if archive == nil {
+		archive = s.Archive.Bytes()
+	}
+	after, err := registry.Load(s.Paths.Registry, reg, s.Paths.Archive, archive)
+	if err != nil {
+		return err
+	}
+	more := registry.Validate(after.Registry, after.Archive, now)
+	if f, ok := broken(after, append(more, registry.Diff(s.Registry, s.Archive, after.Registry, after.Archive)...), false); ok {
+		return &NotSound{f, true}
+	}
+	return nil
+}
+
+// broken gives the first error among findings; an empty registry may be let
+// pass.
+func broken(f *registry.Files, more []finding.Finding, empty bool) (finding.Finding, bool) {
+	for _, x := range append(f.Findings, more...) {
+		if x.Severity == finding.Error && !(empty && (x.Rule == registry.RuleNoSigner || x.Rule == registry.RuleSchema)) {
+			return x, true
+		}
+	}
+	return finding.Finding{}, false
+}

@@ -1,0 +1,98 @@
+package registry
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+)
+
+// Validate judges registry and archive together: what no entry shows alone.
+// Parse has judged the entries. now serves the warning about dates ahead.
+func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
+	var fs []finding.Finding
+	at := func(rule string, p place, message string) {
+		if len(fs) == maxErrors {
+			return
+		}
+		fs = append(fs, finding.Finding{Rule: rule, Severity: finding.Error, File: p.file, Line: p.Line, Col: p.Col, Message: message})
+	}
+	all := places(r, a)
+	ids, keys := map[string]place{}, map[string]place{}
+	for _, p := range all {
+		for _, id := range p.IDs() {
+			folded := strings.ToLower(id)
+			if id == "" {
+				continue
+			}
+			if first, taken := ids[folded]; taken {
+				at(RuleDuplicateID, p, "signer id "+quote(id)+" is taken by "+first.String()+" (ids must differ in more than letter case, and an archived id is never used again)")
+				continue
+			}
+			ids[folded] = p
+		}
+		key := p.Key.Fingerprint()
+		if p.Algorithm == pubkey.HMACSHA256 {
+			key = p.KMSKeyID
+		}
+		if key == "" {
+			continue
+		}
+		if first, taken := keys[key]; taken {
+			at(RuleDuplicateKey, p, "the same key stands at "+first.String()+"; one key has one entry, further ids go into its \"aliases\"")
+			continue
+		}
+		keys[key] = p
+	}
+	fs = append(fs, sharedPrimes(all)...)
+	for _, s := range r.Signers {
+		if t, err := time.Parse(time.RFC3339, s.DeployedAt); err == nil && t.After(now.Add(24*time.Hour)) {
+			fs = append(fs, finding.Finding{Rule: RuleDateInFuture, Severity: finding.Warning, File: r.Name, Line: s.Line, Col: s.Col,
+				Message: "deployedAt of " + quote(s.ID) + " lies more than a day ahead"})
+		}
+	}
+	return fs
+}
+
+// place is an entry and the file it stands in.
+type place struct {
+	Signer
+	file string
+}
+
+func (p place) String() string {
+	return finding.Finding{File: p.file, Line: p.Line, Col: p.Col}.Where()
+}
+
+func places(r *Registry, a *Archive) []place {
+	var all []place
+	for _, s := range a.Retired {
+		all = append(all, place{s.Signer, a.Name})
+	}
+	for _, s := range r.Signers {
+		all = append(all, place{s, r.Name})
+	}
+	return all
+}
+
+// sharedPrimes finds moduli with a common factor: both private keys follow
+// from it by one division.
+func sharedPrimes(all []place) []finding.Finding {
+	all = slices.DeleteFunc(slices.Clone(all), func(p place) bool { return p.Key.RSA() == nil })
+	keys := make([]pubkey.Key, len(all))
+	for i, p := range all {
+		keys[i] = p.Key
+	}
+	var fs []finding.Finding
+	for _, pair := range pubkey.SharedPrimes(keys) {
+		a, b := all[pair[0]], all[pair[1]]
+		if a.Key.Fingerprint() == b.Key.Fingerprint() {
+			continue // duplicate-key speaks of it
+		}
+		fs = append(fs, finding.Finding{Rule: RuleSharedPrime, Severity: finding.Error, File: b.file, Line: b.Line, Col: b.Col,
+			Message: "the keys of " + quote(b.ID) + " and of " + quote(a.ID) + " (" + a.String() + ") share a prime: anybody can compute both private keys. Replace both"})
+	}
+	return fs
+}

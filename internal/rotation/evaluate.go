@@ -1,0 +1,281 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+)
+
+// Phase is where a rotation stands.
+type Phase string
+
+// The phases, in the order of a rotation that goes well.
+const (
+	Proposed    Phase = "proposed"    // its pull request is not merged
+	Published   Phase = "published"   // the entry is on the default branch, unused
+	Active      Phase = "active"      // the incoming signer signs, the outgoing one may too
+	Draining    Phase = "draining"    // the newest event is the outgoing signer's
+	Retiring    Phase = "retired"     // the outgoing signer is quiet, the overlap runs
+	Finalizable Phase = "finalizable" // every gate is passed
+	Archived    Phase = "archived"
+	Compromised Phase = "compromised"
+	RolledBack  Phase = "rolled-back"
+	Withdrawn   Phase = "withdrawn"
+)
+
+// Over tells whether nothing is left to be done for a rotation in phase p.
+func (p Phase) Over() bool {
+	return p == Archived || p == Compromised || p == RolledBack || p == Withdrawn
+}
+
+// GateState is what the evidence says about a gate.
+type GateState string
+
+// Missing evidence is Unproven, never Passed. Off gates were switched off by
+// an input that the report names.
+const (
+	Passed   GateState = "passed"
+	Waiting  GateState = "waiting"
+	Against  GateState = "against"
+	Unproven GateState = "unproven"
+	Off      GateState = "off"
+)
+
+// Gate is one condition of retirement.
+type Gate struct {
+	ID     string    `json:"id"`
+	Name   string    `json:"name"`
+	State  GateState `json:"state"`
+	Detail string    `json:"detail"`
+}
+
+// Facts are everything that a rotation's state follows from.
+type Facts struct {
+	Record   Record
+	Registry *registry.Registry
+	Archive  *registry.Archive
+	// InFlight are the ids of other rotations that are not over.
+	InFlight []string
+	// Report is a verification of the whole chain with Registry and Archive.
+	Report *chain.Report
+	// CheckpointGiven says that Report was made with a checkpoint.
+	CheckpointGiven bool
+	// Trail is what is known of the use of both KMS keys.
+	Trail Trail
+	// Now is the caller's clock, GitHub's where there is one.
+	Now time.Time
+}
+
+// Trail is CloudTrail's evidence.
+type Trail struct {
+	// Off names the input that switched the gate off, "" if it is on.
+	Off string
+	// Problem says why the trail proves nothing, "" if it was read.
+	Problem string
+	// OldUses counts signatures by the outgoing key since the boundary,
+	// NewUses those by the incoming key, in the window up to To.
+	OldUses, NewUses int
+	To               time.Time
+	LastOldEvent     string
+}
+
+// TrailDelay is how long CloudTrail may take to deliver an event; a window
+// that ended later proves nothing about its end.
+const TrailDelay = 20 * time.Minute
+
+// maxSkew is how far two clocks may differ before times mean nothing.
+const maxSkew = 5 * time.Minute
+
+// Assessment is what the facts come to.
+type Assessment struct {
+	Phase Phase
+	Gates []Gate
+	// Cutover is the incoming signer's first event, Boundary the outgoing
+	// signer's last.
+	Cutover, Boundary Mark
+	// DueAt is when the overlap ends if the outgoing signer stays quiet.
+	DueAt time.Time
+}
+
+// Count tells how many gates are in a state.
+func (a Assessment) Count(s GateState) int {
+	n := 0
+	for _, g := range a.Gates {
+		if g.State == s {
+			n++
+		}
+	}
+	return n
+}
+
+// PhaseWithoutChain is the phase as far as the files tell.
+func PhaseWithoutChain(r Record, reg *registry.Registry, arch *registry.Archive) Phase {
+	if r.Rollback != nil {
+		if r.Rollback.Mode == "compromise" {
+			return Compromised
+		}
+		return RolledBack
+	}
+	in, inRegistry := reg.Find(r.Incoming.ID)
+	_, inArchive := arch.Find(r.Incoming.ID)
+	switch {
+	case inArchive && !inRegistry:
+		return Archived // a later rotation has retired the incoming signer too
+	case !inRegistry || in.ID != r.Incoming.ID:
+		return Withdrawn
+	case r.Outgoing == nil:
+		return Archived // nothing is replaced
+	}
+	if _, still := reg.Find(r.Outgoing.ID); still {
+		return Published
+	}
+	if was, ok := arch.Find(r.Outgoing.ID); ok && was.State == registry.StateCompromised {
+		return Compromised
+	}
+	return Archived
+}
+
+// Evaluate derives phase and gates. Gate G3, that the chain verifies with the
+// files as they would be after the merge, needs a second verification: it is
+// Waiting here until the others are passed, and Prove settles it.
+func Evaluate(f Facts) Assessment {
+	a := Assessment{Phase: PhaseWithoutChain(f.Record, f.Registry, f.Archive)}
+	if a.Phase.Over() {
+		return a
+	}
+	old, fresh := f.Report.Use(f.Record.Outgoing.ID), f.Report.Use(f.Record.Incoming.ID)
+	a.Boundary = Mark{old.LastPosition, old.LastDigest}
+	quietFrom := latest(old.LastCreatedAt, fresh.FirstCreatedAt, &f.Record.CreatedAt)
+	a.DueAt = quietFrom.Add(time.Duration(f.Record.Policy.Overlap))
+	if fresh.Events > 0 {
+		a.Cutover = Mark{Position: fresh.FirstPosition}
+	}
+	switch {
+	case fresh.Events == 0:
+		a.Phase = Published
+	case old.LastPosition > fresh.LastPosition:
+		a.Phase = Draining
+	case f.Now.Before(a.DueAt):
+		a.Phase = Retiring
+	default:
+		a.Phase = Active
+	}
+	a.Gates = []Gate{
+		overlap(f, a, quietFrom),
+		quiet(f, old, fresh),
+		{"G3", "the chain verifies after the merge", Waiting, "checked once every other gate is passed"},
+		anchored(f),
+		kmsQuiet(f),
+		{"G6", "verifiers serve the current registry", Off, "verifier-urls is not given"},
+		alone(f),
+		{"G8", "a person approves", Passed, "by merging the pull request; this tool never merges"},
+	}
+	if f.Report.Verdict != chain.Verified {
+		a.Gates[2].State = Against
+		a.Gates[2].Detail = fmt.Sprintf("the chain does not even verify with the files as they are: %d finding(s), see the report of verify-chain", f.Report.FindingsTotal)
+	}
+	return a
+}
+
+// Ready tells whether every gate but G3 is passed or off.
+func (a Assessment) Ready() bool {
+	for _, g := range a.Gates {
+		if g.ID != "G3" && g.State != Passed && g.State != Off {
+			return false
+		}
+	}
+	return len(a.Gates) > 0 && a.Gates[2].State == Waiting
+}
+
+// Prove settles gate G3 with a verification made with the files as they would
+// be after the merge.
+func (a *Assessment) Prove(after *chain.Report) {
+	g := &a.Gates[2]
+	if after.Verdict != chain.Verified {
+		g.State, g.Detail = Against, fmt.Sprintf("%d finding(s) with the files as they would be after the merge", after.FindingsTotal)
+		return
+	}
+	g.State, g.Detail = Passed, fmt.Sprintf("%d events, head %s", after.Events, after.Head)
+	a.Phase = Finalizable
+}
+
+func latest(times ...*time.Time) time.Time {
+	var t time.Time
+	for _, u := range times {
+		if u != nil && u.After(t) {
+			t = *u
+		}
+	}
+	return t
+}
+
+func overlap(f Facts, a Assessment, from time.Time) Gate {
+	g := Gate{ID: "G1", Name: "the overlap has passed"}
+	length := time.Duration(f.Record.Policy.Overlap)
+	switch {
+	case from.After(f.Now.Add(maxSkew)):
+		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), maxSkew, stamp(f.Now))
+	case f.Now.Before(a.DueAt):
+		g.State, g.Detail = Waiting, fmt.Sprintf("until %s (%s from %s, when the outgoing signer was last seen or the incoming one first)", stamp(a.DueAt), length, stamp(from))
+	default:
+		g.State, g.Detail = Passed, fmt.Sprintf("%s since %s", length, stamp(from))
+	}
+	return g
+}
+
+func quiet(f Facts, old, fresh chain.SignerUse) Gate {
+	g := Gate{ID: "G2", Name: "the outgoing signer is quiet, the incoming one signs"}
+	switch {
+	case fresh.Events == 0:
+		g.State, g.Detail = Waiting, fmt.Sprintf("no event by %s yet; deploy it. Signer ids seen: %s", f.Record.Incoming.ID, SignersSeen(f.Report))
+	case old.LastPosition > fresh.LastPosition:
+		g.State, g.Detail = Waiting, fmt.Sprintf("the newest event (position %d) is by the outgoing signer %s: some writer still uses it", old.LastPosition, f.Record.Outgoing.ID)
+	default:
+		g.State = Passed
+		g.Detail = fmt.Sprintf("last event by %s at position %d, %d event(s) by %s, the last at position %d", f.Record.Outgoing.ID, old.LastPosition, fresh.Events, f.Record.Incoming.ID, fresh.LastPosition)
+	}
+	return g
+}
+
+func anchored(f Facts) Gate {
+	g := Gate{ID: "G4", Name: "consistent with the last checkpoint", State: Passed, Detail: f.Report.Checkpoint.From}
+	switch {
+	case !f.CheckpointGiven:
+		g.State, g.Detail = Off, "no checkpoint is given, so a tail that was cut off would not be noticed"
+	case !f.Report.TruncationExcluded:
+		g.State, g.Detail = Against, "the chain does not pass through the checkpoint"
+	}
+	return g
+}
+
+func kmsQuiet(f Facts) Gate {
+	g := Gate{ID: "G5", Name: "KMS: the old key is quiet, the new one is seen"}
+	t := f.Trail
+	switch {
+	case t.Off != "":
+		g.State, g.Detail = Off, t.Off
+	case t.Problem != "":
+		g.State, g.Detail = Unproven, t.Problem
+	case t.OldUses > 0:
+		g.State, g.Detail = Against, fmt.Sprintf("%d signature(s) with the old key after the boundary, the last is CloudTrail event %s: some system still signs with it", t.OldUses, t.LastOldEvent)
+	case f.Now.Sub(t.To) < TrailDelay:
+		g.State, g.Detail = Unproven, fmt.Sprintf("the window ends at %s, and CloudTrail delivers up to %s late", stamp(t.To), TrailDelay)
+	case t.NewUses == 0:
+		g.State, g.Detail = Unproven, "not one signature with the new key is in the trail, so its silence about the old one proves nothing; does the trail record KMS events?"
+	default:
+		g.State, g.Detail = Passed, fmt.Sprintf("%d signature(s) with the new key, none with the old one, up to %s", t.NewUses, stamp(t.To))
+	}
+	return g
+}
+
+func alone(f Facts) Gate {
+	g := Gate{ID: "G7", Name: "no other rotation is in flight", State: Passed, Detail: "none"}
+	if len(f.InFlight) > 0 {
+		g.State, g.Detail = Waiting, "finish or roll back first: "+join(f.InFlight)
+	}
+	return g
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

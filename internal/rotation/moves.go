@@ -1,0 +1,164 @@
+package rotation
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+)
+
+func join(list []string) string { return strings.Join(list, ", ") }
+
+// SignersSeen lists the signer ids of a chain with their counts, the most
+// recent last.
+func SignersSeen(r *chain.Report) string {
+	ids := slices.SortedFunc(maps.Keys(r.Signers), func(a, b string) int {
+		return int(r.Signers[a].LastPosition - r.Signers[b].LastPosition)
+	})
+	if len(ids) == 0 {
+		return "none"
+	}
+	for i, id := range ids {
+		ids[i] = fmt.Sprintf("%s (%d)", id, r.Signers[id].Events)
+	}
+	return join(ids)
+}
+
+// Retire gives the files of the pull request that archives the outgoing
+// signer: registry, archive and record.
+func Retire(f Facts, a Assessment, r Retirement) (reg, arch []byte, record Record, err error) {
+	out, ok := f.Registry.Find(f.Record.Outgoing.ID)
+	if !ok {
+		return nil, nil, record, fmt.Errorf("signer %s is not in %s any more", f.Record.Outgoing.ID, f.Registry.Name)
+	}
+	if len(f.Registry.Signers) < 2 {
+		return nil, nil, record, fmt.Errorf("%s has one signer only; retiring it would leave none", f.Registry.Name)
+	}
+	if reg, err = f.Registry.Retire(out.ID); err != nil {
+		return nil, nil, record, err
+	}
+	arch = f.Archive.Append(registry.Retired{
+		Signer: out, RetiredAt: r.EvaluatedAt, Reason: f.Record.Reason, Rotation: f.Record.ID, State: registry.StateRetired,
+		Boundary: registry.Boundary{Position: a.Boundary.Position, Digest: a.Boundary.Digest},
+	})
+	record = f.Record
+	record.Retirement = &r
+	return reg, arch, record, nil
+}
+
+// Move is what a rollback does.
+type Move struct {
+	// Registry and Archive are the files with the outgoing signer back in the
+	// one and out of the other, nil if it never left.
+	Registry, Archive []byte
+	Record            Record
+	// Verdict is a sentence for people.
+	Verdict string
+}
+
+// Undo goes back to the outgoing signer. The incoming one stays in the
+// registry: events that it signed must still verify. No gate stands in the
+// way; only a rotation that a later one has built on is refused, because the
+// archive gives back nothing but its last item.
+func Undo(rec Record, reg *registry.Registry, arch *registry.Archive, rb Rollback) (Move, error) {
+	if rec.Outgoing == nil {
+		return Move{}, fmt.Errorf("rotation %s replaced no signer; there is nothing to go back to", rec.ID)
+	}
+	m := Move{Record: rec, Verdict: fmt.Sprintf("signer %s never left the registry: deploy its settings again", rec.Outgoing.ID)}
+	m.Record.Rollback = &rb
+	if _, still := reg.Find(rec.Outgoing.ID); !still {
+		was, ok := arch.Find(rec.Outgoing.ID)
+		if !ok {
+			return Move{}, fmt.Errorf("signer %s stands neither in %s nor in the archive; restore it from the repository's history", rec.Outgoing.ID, reg.Name)
+		}
+		if last := arch.Retired[len(arch.Retired)-1]; last.ID != was.ID {
+			return Move{}, fmt.Errorf("signer %s was archived before signer %s, and rotation %s builds on that; roll that one back first", was.ID, last.ID, last.Rotation)
+		}
+		m.Registry, m.Archive = reg.Restore(was), withoutLast(arch)
+		m.Verdict = fmt.Sprintf("signer %s returns from the archive as it was", was.ID)
+	}
+	_, active := reg.Find(rec.Incoming.ID)
+	retired, archived := arch.Find(rec.Incoming.ID)
+	switch {
+	case active:
+		m.Verdict += fmt.Sprintf("; signer %s stays registered, so that its events keep verifying", rec.Incoming.ID)
+	case archived:
+		return Move{}, fmt.Errorf("signer %s has itself been retired since, by rotation %s; roll that one back first", rec.Incoming.ID, retired.Rotation)
+	default:
+		m.Verdict += fmt.Sprintf("; signer %s is not registered: if it has signed events, bring its entry back from the repository's history, or they do not verify", rec.Incoming.ID)
+	}
+	return m, nil
+}
+
+// withoutLast gives the archive without its last item.
+func withoutLast(arch *registry.Archive) []byte {
+	doc, err := jsondoc.Parse(arch.Name, arch.Bytes())
+	if err != nil {
+		panic(err) // it has been parsed before
+	}
+	items := doc.Root.Member("retired")
+	return doc.Remove(items, len(items.Elements)-1)
+}
+
+// DeploySettings are the four settings that make the service sign with s, in
+// the order in which the runbook names them.
+func DeploySettings(s Signer) [][2]string {
+	source := "kms"
+	if s.KMSKeyARN == "" {
+		source = "file"
+	}
+	return [][2]string{
+		{"AUDIT_SIGNING_KEY_SOURCE", source},
+		{"AUDIT_SIGNING_KMS_KEY_ID", s.KMSKeyARN},
+		{"AUDIT_SIGNING_ALG", string(s.Algorithm)},
+		{"AUDIT_SIGNER_KID", s.ID},
+	}
+}
+
+// Deployment is what a deploy job is about to configure.
+type Deployment struct {
+	SignerID string
+	// KMSKeyID is the setting's text; Key what KMS has under it (zero for an
+	// HMAC key, which exports none), Algorithm what it signs with.
+	KMSKeyID  string
+	KMSKeyARN string
+	Key       pubkey.Key
+	Algorithm pubkey.Algorithm
+}
+
+// Guard says why a deployment must not go ahead, nothing if it may: the signer
+// must be published, and the key that will sign must be the one published.
+func Guard(d Deployment, reg *registry.Registry, arch *registry.Archive) []string {
+	s, ok := reg.Find(d.SignerID)
+	if !ok {
+		if _, retired := arch.Find(d.SignerID); retired {
+			return []string{fmt.Sprintf("signer %s is retired: every event it signs from now on is an alarm. Deploy the current signer, or roll the rotation back", d.SignerID)}
+		}
+		return []string{fmt.Sprintf("signer %s is not in %s on the default branch: its events could not be verified. Merge its add-signer pull request first", d.SignerID, reg.Name)}
+	}
+	var why []string
+	if d.Algorithm != s.Algorithm {
+		why = append(why, fmt.Sprintf("signer %s is published for %s, the KMS key %s signs with %s", s.ID, s.Algorithm, d.KMSKeyID, d.Algorithm))
+	}
+	if !s.Key.IsZero() && !d.Key.IsZero() && s.Key.Fingerprint() != d.Key.Fingerprint() {
+		other := ""
+		for _, o := range reg.Signers {
+			if !o.Key.IsZero() && o.Key.Fingerprint() == d.Key.Fingerprint() {
+				other = fmt.Sprintf("; that is the key of signer %s", o.ID)
+			}
+		}
+		why = append(why, fmt.Sprintf("the KMS key %s has fingerprint %s, signer %s is published with %s%s", d.KMSKeyID, d.Key.Fingerprint(), s.ID, s.Key.Fingerprint(), other))
+	}
+	if s.Algorithm == pubkey.HMACSHA256 && s.KMSKeyID != d.KMSKeyARN {
+		why = append(why, fmt.Sprintf("HMAC signer %s is published for KMS key %s, the deployment uses %s", s.ID, s.KMSKeyID, d.KMSKeyARN))
+	}
+	if !slices.Contains(s.IDs(), d.KMSKeyID) {
+		why = append(why, fmt.Sprintf("Agent Manager writes the KMS key id that it is configured with as signer_kid, and %s is neither the id nor an alias of signer %s: set AUDIT_SIGNING_KMS_KEY_ID to one of %s, or add the alias", d.KMSKeyID, s.ID, join(s.IDs())))
+	}
+	return why
+}

@@ -1,0 +1,193 @@
+// Package rotation is the state machine of a signer's replacement. What phase
+// a rotation is in follows from evidence: the registry, the archive and the
+// rotation record on the default branch, and what the chain says about who
+// signed last. Nothing is stored that could be derived, so a lost, repeated or
+// killed run changes nothing.
+//
+// It refuses to take a missing piece of evidence for a good one: a gate is
+// passed, waiting, contradicted or unproven, and only when all are passed (or
+// were switched off by name) may a signer be retired. Time is an argument,
+// positions decide before times do.
+package rotation
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
+)
+
+// Record is the file rotations/<id>.json: who replaced what, when, why, and at
+// the end on which evidence.
+type Record struct {
+	Version      int          `json:"version"`
+	ID           string       `json:"id"`
+	CreatedAt    time.Time    `json:"createdAt"`
+	Actor        string       `json:"actor"`
+	Reason       string       `json:"reason"`
+	RunURL       string       `json:"runUrl,omitempty"`
+	Outgoing     *Signer      `json:"outgoing,omitempty"`
+	Incoming     Signer       `json:"incoming"`
+	Possession   *Possession  `json:"possession,omitempty"`
+	Policy       Policy       `json:"policy"`
+	PullRequests PullRequests `json:"pullRequests,omitzero"`
+	Retirement   *Retirement  `json:"retirement,omitempty"`
+	Rollback     *Rollback    `json:"rollback,omitempty"`
+}
+
+// Signer is a signer as the record remembers it.
+type Signer struct {
+	ID          string           `json:"id"`
+	Algorithm   pubkey.Algorithm `json:"algorithm"`
+	Fingerprint string           `json:"fingerprint,omitempty"`
+	KMSKeyARN   string           `json:"kmsKeyArn,omitempty"`
+}
+
+// Possession is the proof that the incoming key can sign: the SHA-256 of
+// Challenge was signed with it. awskms made it; it can be checked offline.
+type Possession struct {
+	Challenge string `json:"challenge"`
+	Digest    string `json:"digest"`
+	Signature string `json:"signature"`
+}
+
+// Policy is the timing that the rotation was opened under.
+type Policy struct {
+	Overlap      Duration `json:"overlap"`
+	ShortAllowed bool     `json:"shortOverlapAllowed,omitempty"`
+}
+
+// Duration is written as Go and people write it: "48h0m0s".
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes the form of String.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what time.ParseDuration does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
+// MinOverlap is the shortest overlap that needs no extra permission, and
+// MaxOverlap the longest that makes sense for a step that people wait for.
+const (
+	MinOverlap = 24 * time.Hour
+	MaxOverlap = 90 * 24 * time.Hour
+)
+
+// Check refuses overlaps that the runbook does not allow.
+func (p Policy) Check() error {
+	overlap := time.Duration(p.Overlap)
+	switch {
+	case overlap <= 0 || overlap > MaxOverlap:
+		return fmt.Errorf("overlap %s is out of range; 24h to 72h is usual, %s the most", overlap, MaxOverlap)
+	case overlap < MinOverlap && !p.ShortAllowed:
+		return fmt.Errorf("overlap %s is shorter than %s: verifiers that cache the registry and queues that drain late would see gaps. Use a longer one, or allow-short-overlap: true for a rehearsal", overlap, MinOverlap)
+	}
+	return nil
+}
+
+// PullRequests are the numbers of the rotation's pull requests, 0 unknown.
+type PullRequests struct {
+	Add      int `json:"add,omitempty"`
+	Finalize int `json:"finalize,omitempty"`
+	Rollback int `json:"rollback,omitempty"`
+}
+
+// Retirement is the evidence on which the outgoing signer was archived.
+type Retirement struct {
+	EvaluatedAt time.Time `json:"evaluatedAt"`
+	RunURL      string    `json:"runUrl,omitempty"`
+	Cutover     *Mark     `json:"cutover,omitempty"`
+	Boundary    Mark      `json:"boundary"`
+	Gates       []Gate    `json:"gates"`
+	Evidence    Evidence  `json:"evidence"`
+}
+
+// Mark is an event by position and digest.
+type Mark struct {
+	Position int64        `json:"position"`
+	Digest   chain.Digest `json:"digest"`
+}
+
+// Evidence names the states that the gates were computed from.
+type Evidence struct {
+	Events         int64  `json:"events"`
+	Head           string `json:"head"`
+	RegistrySHA256 string `json:"registrySha256"`
+	ArchiveSHA256  string `json:"archiveSha256,omitempty"`
+	Checkpoint     string `json:"checkpoint,omitempty"`
+	Snapshot       string `json:"snapshot,omitempty"`
+}
+
+// Rollback says that and why the rotation was undone.
+type Rollback struct {
+	At     time.Time `json:"at"`
+	Actor  string    `json:"actor"`
+	Reason string    `json:"reason"`
+	RunURL string    `json:"runUrl,omitempty"`
+	Mode   string    `json:"mode"`
+}
+
+var unsafeInID = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// IDFor derives a rotation's id from the incoming signer's: fit for a file
+// name and a key alias whatever the signer id holds, and the same on every run.
+func IDFor(signerID string) string {
+	slug := strings.Trim(unsafeInID.ReplaceAllString(signerID, "-"), "-")
+	if len(slug) > 60 {
+		slug = slug[len(slug)-60:]
+	}
+	sum := sha256.Sum256([]byte(signerID))
+	return "rotate-" + slug + "-" + hex.EncodeToString(sum[:4])
+}
+
+// SignerOf is how the record remembers a registry entry.
+func SignerOf(s registry.Signer) Signer {
+	out := Signer{ID: s.ID, Algorithm: s.Algorithm, KMSKeyARN: s.KMSKeyID}
+	if !s.Key.IsZero() {
+		out.Fingerprint = s.Key.Fingerprint()
+	}
+	return out
+}
+
+// ParseRecord reads a record strictly; name is its path.
+func ParseRecord(name string, src []byte) (Record, error) {
+	var r Record
+	if _, err := jsondoc.Parse(name, src); err != nil {
+		return r, err
+	}
+	violations, err := schemas.Violations(schemas.Rotation, src)
+	if err != nil {
+		return r, err
+	}
+	if len(violations) > 0 {
+		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + violations[0].String()}
+	}
+	if err := json.Unmarshal(src, &r); err != nil {
+		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error()}
+	}
+	return r, nil
+}
+
+// JSON is the record's file.
+func (r Record) JSON() []byte {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		panic(err) // plain values only
+	}
+	return append(text, '\n')
+}
