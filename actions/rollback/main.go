@@ -115,10 +115,10 @@ func propose(ctx context.Context, r *gha.Run, repo *pullrequest.Repo, s *publish
 	change.Files = map[string][]byte{s.Paths.Record(move.Record.ID): move.Record.JSON()}
 	after := s.Registry.SHA256()
 	if move.Registry != nil {
-		if err := s.Judge(move.Registry, move.Archive, r.Now()); err != nil {
+		if err := s.Judge(move.Registry, nil, r.Now()); err != nil {
 			return pullrequest.Proposal{}, err
 		}
-		change.Files[s.Paths.Registry], change.Files[s.Paths.Archive] = move.Registry, move.Archive
+		change.Files[s.Paths.Registry] = move.Registry
 		parsed, _, err := registry.Parse(s.Paths.Registry, move.Registry)
 		if err != nil {
 			return pullrequest.Proposal{}, err

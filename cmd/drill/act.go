@@ -157,3 +157,13 @@ func (w *world) merge(p pull) error {
 	_, err = w.github.Merge(n)
 	return err
 }
+
+// branchOf is the branch of a pull request.
+func (w *world) branchOf(number string) string {
+	for _, p := range w.github.Pulls() {
+		if strconv.Itoa(p.Number) == number {
+			return p.Branch
+		}
+	}
+	return ""
+}

@@ -67,6 +67,7 @@ func run(ctx context.Context, asFile bool) error {
 		{"Cut over", cutOver},
 		{"Overlap, then archive the old signer", archive},
 		{"Afterwards", afterwards},
+		{"Go back", goBack},
 	} {
 		t.heading(part.name)
 		if err := part.play(ctx, t, w); err != nil {

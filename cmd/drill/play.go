@@ -152,11 +152,7 @@ func archive(ctx context.Context, t *timeline, w *world) error {
 			return "", err
 		}},
 		step{"validate-registry gates the pull request", func() (string, error) {
-			for _, p := range w.github.Pulls() {
-				if fmt.Sprint(p.Number) == w.fin.number {
-					w.fin.branch = p.Branch
-				}
-			}
+			w.fin.branch = w.branchOf(w.fin.number)
 			return w.gate(ctx, w.fin)
 		}},
 		step{"a reviewer merges it", func() (string, error) { return "#" + w.fin.number, w.merge(w.fin) }})
@@ -186,5 +182,34 @@ func afterwards(ctx context.Context, t *timeline, w *world) error {
 		step{"guard-deploy refuses the retired signer", func() (string, error) {
 			_, err := w.act(ctx, 1, "guard-deploy", out, common(map[string]string{"INPUT_SIGNER_ID": oldSigner, "INPUT_KMS_KEY_ID": w.oldARN}))
 			return "", err
+		}})
+}
+
+// goBack undoes the rotation after everything is done: the hardest moment.
+func goBack(ctx context.Context, t *timeline, w *world) error {
+	was, _ := w.github.File("main", registryF)
+	var p pull
+	undo := common(map[string]string{"INPUT_ROTATION": w.add.rotation, "INPUT_REASON": "the new key misbehaves (drill)"})
+	return t.play(
+		step{"rollback: pull request that brings the old signer back", func() (string, error) {
+			r, err := w.act(ctx, 0, "rollback", out, undo)
+			p = pull{number: r.outputs["pull-request-number"], rotation: w.add.rotation}
+			p.branch = w.branchOf(p.number)
+			return "#" + p.number + ", " + r.outputs["verdict"], err
+		}},
+		step{"validate-registry gates the pull request", func() (string, error) { return w.gate(ctx, p) }},
+		step{"a reviewer merges it", func() (string, error) { return "#" + p.number, w.merge(p) }},
+		step{"the registry holds the old entry byte for byte", func() (string, error) {
+			is, _ := w.github.File("main", registryF)
+			entry := w.oldEntry
+			if strings.Contains(was, entry) || !strings.Contains(is, entry) {
+				return "", fmt.Errorf("the entry did not come back as it was:\n%s", is)
+			}
+			return "", nil
+		}},
+		step{"the old signer signs again", func() (string, error) { return "50 events", w.sign(ctx, w.oldARN, pubkey.RSASHA256, 50) }},
+		step{"verify-chain: every event of both", func() (string, error) {
+			r, err := w.verify(ctx, 0, "rolled-back", map[string]string{"INPUT_CHECKPOINT_PATH": checkpoint()})
+			return r.outputs["events"] + " events, " + r.outputs["verdict"], err
 		}})
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
@@ -35,9 +36,11 @@ type world struct {
 	events ledger
 	oldARN string
 	newARN string
-	add    pull // the add-signer pull request
-	fin    pull // the finalize pull request
-	runs   int
+	// oldEntry is the text of the old signer's entry.
+	oldEntry string
+	add      pull // the add-signer pull request
+	fin      pull // the finalize pull request
+	runs     int
 }
 
 type pull struct {
@@ -97,6 +100,7 @@ func build(ctx context.Context, t *timeline, asFile bool) (*world, error) {
 			if err != nil {
 				return "", err
 			}
+			w.oldEntry = text[strings.Index(text, "    {") : strings.LastIndex(text, "    }")+len("    }")]
 			dir, err := filepath.Abs(filepath.Join(out, "repository.git"))
 			if err != nil {
 				return "", err

@@ -50,10 +50,24 @@ type Terms struct {
 	Progress      func(events int64)
 }
 
-// File is what a report says about an export, where auditdb.Source speaks of
-// a database.
+// File is what a report says about an export.
 type File struct {
 	File string `json:"file"`
+}
+
+// Database is what a report says about a table: auditdb.Source, member for
+// member, in the report's spelling.
+type Database struct {
+	Table            string          `json:"table"`
+	Dialect          auditdb.Dialect `json:"dialect"`
+	Columns          []string        `json:"columns"`
+	EstimatedRows    int64           `json:"estimatedRows"`
+	SystemIdentifier string          `json:"systemIdentifier,omitempty"`
+	Timeline         int64           `json:"timeline,omitempty"`
+	InRecovery       bool            `json:"inRecovery"`
+	SnapshotID       string          `json:"snapshotId"`
+	ServerVersion    string          `json:"serverVersion"`
+	ServerTime       time.Time       `json:"serverTime"`
 }
 
 // Verify reads every event and judges it. The table is what a checkpoint is
@@ -82,7 +96,7 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 		err = auditdb.Read(ctx, auditdb.Options{URL: s.DatabaseURL, Table: s.Table, Pause: s.Pause}, func(ctx context.Context, snapshot *auditdb.Snapshot) (err error) {
 			if r, err = chain.Verify(ctx, snapshot.Events(ctx), o); err == nil {
 				source := snapshot.Source()
-				r.Source, table = source, checkpoint.Table{SystemIdentifier: source.SystemIdentifier, Table: source.Table}
+				r.Source, table = Database(source), checkpoint.Table{SystemIdentifier: source.SystemIdentifier, Table: source.Table}
 			}
 			return err
 		})

@@ -58,13 +58,15 @@ func (a *Archive) SHA256() string {
 	return digestOf(a.doc.Bytes())
 }
 
-// Find gives the retired signer that has id as its own or as an alias.
+// Find gives the retired signer that has id as its own or as an alias; of one
+// that was retired, brought back and retired again, the latest item.
 func (a *Archive) Find(id string) (Retired, bool) {
-	i := slices.IndexFunc(a.Retired, func(s Retired) bool { return slices.Contains(s.IDs(), id) })
-	if i < 0 {
-		return Retired{}, false
+	for _, s := range slices.Backward(a.Retired) {
+		if slices.Contains(s.IDs(), id) {
+			return s, true
+		}
 	}
-	return a.Retired[i], true
+	return Retired{}, false
 }
 
 // ParseArchive reads an archive as Parse reads a registry.

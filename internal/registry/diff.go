@@ -92,15 +92,10 @@ func (d *differ) kept(was, is Signer) {
 	}
 }
 
-// returned lets an archived signer come back only as it was, and never after
-// a compromise.
+// returned lets an archived signer come back only as it was. That a
+// compromised one never does is for Validate to say.
 func (d *differ) returned(is Signer) {
-	was, archived := d.baseArchive.Find(is.ID)
-	switch {
-	case !archived:
-	case was.State == StateCompromised:
-		d.add(RuleReturnedSigner, is.Line, is.Col, "signer %s was archived as compromised by rotation %s; such a key never comes back. Add a new signer", quote(is.ID), quote(was.Rotation))
-	case is.ID != was.ID || is.Source != was.Source:
+	if was, archived := d.baseArchive.Find(is.ID); archived && (is.ID != was.ID || is.Source != was.Source) {
 		d.add(RuleReturnedSigner, is.Line, is.Col, "signer %s was retired by rotation %s and comes back changed; only a rollback brings an archived entry back, byte for byte", quote(is.ID), quote(was.Rotation))
 	}
 }
@@ -108,8 +103,8 @@ func (d *differ) returned(is Signer) {
 // archive wants every item of the base to stand in the head, in the same
 // order, and every new one to be an entry that this change takes out of the
 // registry: an archived key is trusted up to its boundary, so nobody may slip
-// one in. A rollback takes the last item out again: its entry returns to the
-// registry.
+// one in. A rollback leaves the item where it is: the entry in the registry
+// counts for more.
 func (d *differ) archive() {
 	was, is := d.baseArchive.Retired, d.headArchive.Retired
 	report := func(rule string, line, col int, format string, args ...any) {
@@ -120,9 +115,6 @@ func (d *differ) archive() {
 		same++
 	}
 	for i, item := range was[same:] {
-		if back, ok := d.head.own(item.ID); ok && back.Source == item.Source && same == len(was)-1 {
-			break
-		}
 		report(RuleArchiveRewrite, 1, 1, "archive item %d (%s) is changed, moved or removed; the archive only grows", same+i+1, quote(item.ID))
 	}
 	for _, item := range is[same:] {

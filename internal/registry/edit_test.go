@@ -203,7 +203,7 @@ func TestRetireAndRestore(t *testing.T) {
 				if i == signers-1 && !bytes.Equal(restored, before) {
 					t.Errorf("%s: the entry did not come back as it was\n%s\n%s", name, before, restored)
 				}
-				if fs := registry.Diff(left, archive, back, &registry.Archive{}); len(fs) > 0 {
+				if fs := append(registry.Diff(left, archive, back, archive), registry.Validate(back, archive, now)...); len(fs) > 0 {
 					t.Errorf("%s: %v", name, fs)
 				}
 				if fs := registry.Diff(r, &registry.Archive{}, back, &registry.Archive{}); len(fs) > 0 {

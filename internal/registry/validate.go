@@ -20,6 +20,14 @@ func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
 		fs = append(fs, finding.Finding{Rule: rule, Severity: finding.Error, File: p.file, Line: p.Line, Col: p.Col, Message: message})
 	}
 	all := places(r, a)
+	for _, p := range returns(a) {
+		at(RuleArchiveItem, p, "signer "+quote(p.ID)+" was retired before, and a later retirement must keep its entry byte for byte and have a later boundary")
+	}
+	for _, s := range r.Signers {
+		if was, ok := a.Find(s.ID); ok && was.State == StateCompromised {
+			at(RuleReturnedSigner, place{s, r.Name}, "signer "+quote(s.ID)+" was archived as compromised by rotation "+quote(was.Rotation)+"; such a key never comes back. Add a new signer")
+		}
+	}
 	ids, keys := map[string]place{}, map[string]place{}
 	for _, p := range all {
 		for _, id := range p.IDs() {
@@ -66,15 +74,37 @@ func (p place) String() string {
 	return finding.Finding{File: p.file, Line: p.Line, Col: p.Col}.Where()
 }
 
+// places lists every signer once. One that was rolled back stands in the
+// registry and, byte for byte, in the archive, which never forgets; it is
+// listed where it counts.
 func places(r *Registry, a *Archive) []place {
 	var all []place
-	for _, s := range a.Retired {
-		all = append(all, place{s.Signer, a.Name})
+	for i, s := range a.Retired {
+		back, ok := r.own(s.ID)
+		again := slices.ContainsFunc(a.Retired[i+1:], func(later Retired) bool { return later.ID == s.ID && later.Source == s.Source })
+		if !again && !(ok && back.Source == s.Source) {
+			all = append(all, place{s.Signer, a.Name})
+		}
 	}
 	for _, s := range r.Signers {
 		all = append(all, place{s, r.Name})
 	}
 	return all
+}
+
+// returns lists the items of signers that were retired before, where entry or
+// boundary do not fit.
+func returns(a *Archive) []place {
+	var wrong []place
+	for i, s := range a.Retired {
+		for _, before := range a.Retired[:i] {
+			if before.ID == s.ID && (before.Source != s.Source || before.Boundary.Position >= s.Boundary.Position || before.State == StateCompromised) {
+				wrong = append(wrong, place{s.Signer, a.Name})
+				break
+			}
+		}
+	}
+	return wrong
 }
 
 // sharedPrimes finds moduli with a common factor: both private keys follow

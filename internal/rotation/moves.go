@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
-	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
@@ -63,8 +62,7 @@ type Move struct {
 
 // Undo goes back to the outgoing signer. The incoming one stays in the
 // registry: events that it signed must still verify. No gate stands in the
-// way; only a rotation that a later one has built on is refused, because the
-// archive gives back nothing but its last item.
+// way; only a key that is known to be compromised never comes back.
 func Undo(rec Record, reg *registry.Registry, arch *registry.Archive, rb Rollback) (Move, error) {
 	if rec.Outgoing == nil {
 		return Move{}, fmt.Errorf("rotation %s replaced no signer; there is nothing to go back to", rec.ID)
@@ -76,11 +74,11 @@ func Undo(rec Record, reg *registry.Registry, arch *registry.Archive, rb Rollbac
 		if !ok {
 			return Move{}, fmt.Errorf("signer %s stands neither in %s nor in the archive; restore it from the repository's history", rec.Outgoing.ID, reg.Name)
 		}
-		if last := arch.Retired[len(arch.Retired)-1]; last.ID != was.ID {
-			return Move{}, fmt.Errorf("signer %s was archived before signer %s, and rotation %s builds on that; roll that one back first", was.ID, last.ID, last.Rotation)
+		if was.State == registry.StateCompromised {
+			return Move{}, fmt.Errorf("signer %s was archived as compromised; such a key never comes back. Add a new signer", was.ID)
 		}
-		m.Registry, m.Archive = reg.Restore(was), withoutLast(arch)
-		m.Verdict = fmt.Sprintf("signer %s returns from the archive as it was", was.ID)
+		m.Registry = reg.Restore(was)
+		m.Verdict = fmt.Sprintf("signer %s returns to the registry as it was", was.ID)
 	}
 	_, active := reg.Find(rec.Incoming.ID)
 	retired, archived := arch.Find(rec.Incoming.ID)
@@ -88,21 +86,11 @@ func Undo(rec Record, reg *registry.Registry, arch *registry.Archive, rb Rollbac
 	case active:
 		m.Verdict += fmt.Sprintf("; signer %s stays registered, so that its events keep verifying", rec.Incoming.ID)
 	case archived:
-		return Move{}, fmt.Errorf("signer %s has itself been retired since, by rotation %s; roll that one back first", rec.Incoming.ID, retired.Rotation)
+		m.Verdict += fmt.Sprintf("; signer %s has been retired since, by rotation %s, and keeps verifying up to its boundary", rec.Incoming.ID, retired.Rotation)
 	default:
 		m.Verdict += fmt.Sprintf("; signer %s is not registered: if it has signed events, bring its entry back from the repository's history, or they do not verify", rec.Incoming.ID)
 	}
 	return m, nil
-}
-
-// withoutLast gives the archive without its last item.
-func withoutLast(arch *registry.Archive) []byte {
-	doc, err := jsondoc.Parse(arch.Name, arch.Bytes())
-	if err != nil {
-		panic(err) // it has been parsed before
-	}
-	items := doc.Root.Member("retired")
-	return doc.Remove(items, len(items.Elements)-1)
 }
 
 // DeploySettings are the four settings that make the service sign with s, in

@@ -71,11 +71,13 @@ func New(r *registry.Registry, a *registry.Archive, o Options) *Set {
 	if s.options.MACCalls < 1 {
 		s.options.MACCalls = 8
 	}
-	for _, signer := range r.Signers {
-		s.add(speaker{Signer: signer, state: StateActive})
-	}
+	// The last word counts: a later retirement over an earlier one, and the
+	// registry, into which a rollback brings a signer back, over both.
 	for _, was := range a.Retired {
 		s.add(speaker{Signer: was.Signer, state: string(was.State), until: was.Boundary.Position, never: was.Boundary.Position == 0})
+	}
+	for _, signer := range r.Signers {
+		s.add(speaker{Signer: signer, state: StateActive})
 	}
 	for id := range o.Secrets {
 		if _, known := s.byID[id]; !known {
