@@ -118,6 +118,9 @@ func (s *State) readRecords(ctx context.Context, repo *pullrequest.Repo) error {
 		if err != nil {
 			return err
 		}
+		if s.Paths.Record(r.ID) != file {
+			return &jsondoc.Error{File: file, Message: fmt.Sprintf("the record's id is %q; a record stands in the file of its id, %s", r.ID, s.Paths.Record(r.ID))}
+		}
 		s.Records = append(s.Records, r)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,8 +20,8 @@ const listed = 50
 func Chain(r *chain.Report) string {
 	var b strings.Builder
 	switch {
-	case r.Events == 0 && r.Verdict == chain.Verified:
-		b.WriteString("## ✔ Audit chain: no events yet\n\n")
+	case r.Events == 0 && r.Verdict == chain.Undetermined:
+		b.WriteString("## – Audit chain: no events yet, so nothing was verified\n\n")
 	case r.Verdict == chain.Verified:
 		fmt.Fprintf(&b, "## ✔ Audit chain verified: %s events\n\n", number(r.Events))
 	default:
@@ -50,7 +51,7 @@ func signers(b *strings.Builder, r *chain.Report) {
 		return
 	}
 	ids := slices.SortedFunc(maps.Keys(r.Signers), func(x, y string) int {
-		return int(r.Signers[x].FirstPosition - r.Signers[y].FirstPosition)
+		return cmp.Or(cmp.Compare(r.Signers[x].FirstPosition, r.Signers[y].FirstPosition), cmp.Compare(x, y))
 	})
 	var rows [][]string
 	for _, id := range ids {

@@ -80,10 +80,10 @@ func headline(s Status) string {
 		return string(s.Phase)
 	case a.Count(rotation.Against) > 0:
 		return "✖ evidence against retiring the old signer"
+	case !a.Due():
+		return "… " + string(s.Phase) + ", waiting"
 	case a.Count(rotation.Unproven) > 0:
 		return "? not proven"
-	case a.Count(rotation.Waiting) > 0:
-		return "… " + string(s.Phase) + ", waiting"
 	}
 	return "✔ the old signer can be retired"
 }

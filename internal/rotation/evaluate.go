@@ -72,6 +72,8 @@ type Facts struct {
 type Trail struct {
 	// Off names the input that switched the gate off, "" if it is on.
 	Off string
+	// Early says why it is too soon to ask, "" if it is not.
+	Early string
 	// Problem says why the trail proves nothing, "" if it was read.
 	Problem string
 	// OldUses counts signatures by the outgoing key since the boundary,
@@ -94,7 +96,8 @@ type Assessment struct {
 	Gates []Gate
 	// Cutover is the incoming signer's first event, Boundary the outgoing
 	// signer's last.
-	Cutover, Boundary Mark
+	Cutover  Cutover
+	Boundary Mark
 	// DueAt is when the overlap ends if the outgoing signer stays quiet.
 	DueAt time.Time
 }
@@ -150,7 +153,7 @@ func Evaluate(f Facts) Assessment {
 	quietFrom := latest(old.LastCreatedAt, fresh.FirstCreatedAt, &f.Record.CreatedAt)
 	a.DueAt = quietFrom.Add(time.Duration(f.Record.Policy.Overlap))
 	if fresh.Events > 0 {
-		a.Cutover = Mark{Position: fresh.FirstPosition}
+		a.Cutover = Cutover{fresh.FirstPosition}
 	}
 	switch {
 	case fresh.Events == 0:
@@ -187,6 +190,17 @@ func (a Assessment) Ready() bool {
 		}
 	}
 	return len(a.Gates) > 0 && a.Gates[2].State == Waiting
+}
+
+// Due tells whether nothing is waited for any more: what is missing then will
+// not come by itself. G3 waits for the others.
+func (a Assessment) Due() bool {
+	for _, g := range a.Gates {
+		if g.ID != "G3" && g.State == Waiting {
+			return false
+		}
+	}
+	return true
 }
 
 // Prove settles gate G3 with a verification made with the files as they would
@@ -256,6 +270,8 @@ func kmsQuiet(f Facts) Gate {
 	switch {
 	case t.Off != "":
 		g.State, g.Detail = Off, t.Off
+	case t.Early != "":
+		g.State, g.Detail = Waiting, t.Early
 	case t.Problem != "":
 		g.State, g.Detail = Unproven, t.Problem
 	case t.OldUses > 0:

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,7 +18,7 @@ func join(list []string) string { return strings.Join(list, ", ") }
 // recent last.
 func SignersSeen(r *chain.Report) string {
 	ids := slices.SortedFunc(maps.Keys(r.Signers), func(a, b string) int {
-		return int(r.Signers[a].LastPosition - r.Signers[b].LastPosition)
+		return cmp.Or(cmp.Compare(r.Signers[a].LastPosition, r.Signers[b].LastPosition), cmp.Compare(a, b))
 	})
 	if len(ids) == 0 {
 		return "none"

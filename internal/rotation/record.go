@@ -111,10 +111,15 @@ type PullRequests struct {
 type Retirement struct {
 	EvaluatedAt time.Time `json:"evaluatedAt"`
 	RunURL      string    `json:"runUrl,omitempty"`
-	Cutover     *Mark     `json:"cutover,omitempty"`
+	Cutover     Cutover   `json:"cutover,omitzero"`
 	Boundary    Mark      `json:"boundary"`
 	Gates       []Gate    `json:"gates"`
 	Evidence    Evidence  `json:"evidence"`
+}
+
+// Cutover is the incoming signer's first event.
+type Cutover struct {
+	Position int64 `json:"position"`
 }
 
 // Mark is an event by position and digest.
@@ -178,6 +183,9 @@ func ParseRecord(name string, src []byte) (Record, error) {
 		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + violations[0].String()}
 	}
 	if err := json.Unmarshal(src, &r); err != nil {
+		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error()}
+	}
+	if err := r.Policy.Check(); err != nil {
 		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error()}
 	}
 	return r, nil

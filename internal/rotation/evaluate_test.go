@@ -1,0 +1,217 @@
+package rotation
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// entryOf writes an Ed25519 entry whose key is made from one byte.
+func entryOf(id string, seed byte) string {
+	public := ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(seed)), 32))).Public().(ed25519.PublicKey)
+	return fmt.Sprintf(`{"signerId":%q,"algorithm":"ed25519","publicKey":%q,"kmsKeyId":"arn:%s"}`, id, base64Std(public), id)
+}
+
+func files(t *testing.T, reg, arch string) *registry.Files {
+	t.Helper()
+	var archive []byte
+	if arch != "" {
+		archive = []byte(arch)
+	}
+	f, err := registry.Load("signers.json", []byte(reg), "signers.archive.json", archive)
+	if err != nil || len(f.Findings) > 0 {
+		t.Fatal(err, f.Findings)
+	}
+	return f
+}
+
+func archived(entry, state string) string {
+	return `{"version":1,"retired":[{"entry":` + entry + `,"retiredAt":"2026-01-01T00:00:00Z","reason":"r","rotation":"x","state":"` + state +
+		`","boundary":{"position":3,"digest":"` + strings.Repeat("ab", 32) + `"}}]}`
+}
+
+func record() Record {
+	return Record{
+		Version: 1, ID: "rotate-new-1", CreatedAt: start, Actor: "a", Reason: "r",
+		Outgoing: &Signer{ID: "old", Algorithm: "ed25519"}, Incoming: Signer{ID: "new", Algorithm: "ed25519"},
+		Policy: Policy{Overlap: Duration(48 * time.Hour)},
+	}
+}
+
+// use is one signer's part of the chain; its last event happened at.
+func use(entry string, events, first, last int64, at time.Time) chain.SignerUse {
+	return chain.SignerUse{Events: events, FirstPosition: first, LastPosition: last, FirstCreatedAt: &at, LastCreatedAt: &at, Entry: entry, State: "active"}
+}
+
+// facts are those of a rotation that can be finalized.
+func facts(t *testing.T) Facts {
+	f := files(t, "["+entryOf("old", 1)+","+entryOf("new", 2)+"]", "")
+	return Facts{
+		Record: record(), Registry: f.Registry, Archive: f.Archive, CheckpointGiven: true,
+		Report: &chain.Report{
+			Verdict: chain.Verified, TruncationExcluded: true, Events: 20, Length: 20,
+			Signers: map[string]chain.SignerUse{"old": use("old", 10, 1, 10, start.Add(time.Hour)), "arn:new": use("new", 10, 9, 20, start.Add(time.Hour))},
+		},
+		Trail: Trail{NewUses: 3, To: start.Add(59 * time.Hour)},
+		Now:   start.Add(60 * time.Hour),
+	}
+}
+
+func state(a Assessment, id string) GateState {
+	for _, g := range a.Gates {
+		if g.ID == id {
+			return g.State
+		}
+	}
+	return "no such gate"
+}
+
+// Each gate holds the rotation back for its own reason, and lets it pass
+// without one.
+func TestGates(t *testing.T) {
+	if a := Evaluate(facts(t)); !a.Ready() || a.Boundary.Position != 10 || a.Cutover.Position != 9 || a.Phase != Active {
+		t.Fatalf("the sound rotation is not ready: %+v", a)
+	}
+	for name, tc := range map[string]struct {
+		change func(*Facts)
+		gate   string
+		want   GateState
+		says   string
+	}{
+		"overlap runs":                 {func(f *Facts) { f.Now = start.Add(48 * time.Hour) }, "G1", Waiting, "until 2026-03-03 13:00:00"},
+		"overlap just over":            {func(f *Facts) { f.Now = start.Add(49 * time.Hour); f.Trail.To = start }, "G1", Passed, "48h0m0s since"},
+		"chain's clock is ahead":       {func(f *Facts) { f.Now = start.Add(50 * time.Minute) }, "G1", Unproven, "ahead"},
+		"chain's clock a little":       {func(f *Facts) { f.Now = start.Add(56 * time.Minute) }, "G1", Waiting, "until"},
+		"a late old event restarts":    {func(f *Facts) { f.Report.Signers["old"] = use("old", 11, 1, 12, start.Add(50*time.Hour)) }, "G1", Waiting, "2026-03-05"},
+		"the new signer is unused":     {func(f *Facts) { delete(f.Report.Signers, "arn:new") }, "G2", Waiting, "old (10)"},
+		"the old signer signed last":   {func(f *Facts) { f.Report.Signers["old"] = use("old", 11, 1, 21, start.Add(time.Hour)) }, "G2", Waiting, "position 21"},
+		"the chain does not verify":    {func(f *Facts) { f.Report.Verdict, f.Report.FindingsTotal = chain.Failed, 4 }, "G3", Against, "4 finding"},
+		"no checkpoint":                {func(f *Facts) { f.CheckpointGiven = false }, "G4", Off, "no checkpoint"},
+		"past the checkpoint":          {func(f *Facts) { f.Report.TruncationExcluded = false }, "G4", Against, "does not pass"},
+		"trail switched off":           {func(f *Facts) { f.Trail = Trail{Off: "off by input"} }, "G5", Off, "off by input"},
+		"trail unreadable":             {func(f *Facts) { f.Trail = Trail{Problem: "denied"} }, "G5", Unproven, "denied"},
+		"the old key was used":         {func(f *Facts) { f.Trail.OldUses, f.Trail.LastOldEvent = 2, "e-7" }, "G5", Against, "e-7"},
+		"the trail is too fresh":       {func(f *Facts) { f.Trail.To = f.Now.Add(-TrailDelay + time.Second) }, "G5", Unproven, "late"},
+		"the trail is just old enough": {func(f *Facts) { f.Trail.To = f.Now.Add(-TrailDelay) }, "G5", Passed, "3 signature"},
+		"the trail is empty":           {func(f *Facts) { f.Trail.NewUses = 0 }, "G5", Unproven, "proves nothing"},
+		"another rotation":             {func(f *Facts) { f.InFlight = []string{"rotate-other"} }, "G7", Waiting, "rotate-other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := facts(t)
+			tc.change(&f)
+			a := Evaluate(f)
+			if state(a, tc.gate) != tc.want {
+				t.Errorf("%s is %s, want %s: %+v", tc.gate, state(a, tc.gate), tc.want, a.Gates)
+			}
+			for _, g := range a.Gates {
+				if g.ID == tc.gate && !strings.Contains(g.Detail, tc.says) {
+					t.Errorf("says %q, want %q", g.Detail, tc.says)
+				}
+			}
+			if holds := tc.want != Passed && tc.want != Off; holds && a.Ready() {
+				t.Error("the rotation is ready all the same")
+			}
+		})
+	}
+}
+
+func TestProveSettlesG3(t *testing.T) {
+	a := Evaluate(facts(t))
+	a.Prove(&chain.Report{Verdict: chain.Failed, FindingsTotal: 2})
+	if state(a, "G3") != Against || a.Phase == Finalizable {
+		t.Errorf("a failed proof: %+v", a)
+	}
+	a = Evaluate(facts(t))
+	a.Prove(&chain.Report{Verdict: chain.Undetermined})
+	if state(a, "G3") != Against {
+		t.Errorf("no verdict counts as a proof: %+v", a)
+	}
+	a = Evaluate(facts(t))
+	a.Prove(&chain.Report{Verdict: chain.Verified, Events: 20})
+	if state(a, "G3") != Passed || a.Phase != Finalizable || a.Count(Passed) < 5 {
+		t.Errorf("a proof: %+v", a)
+	}
+}
+
+func TestPhases(t *testing.T) {
+	old, fresh := entryOf("old", 1), entryOf("new", 2)
+	rolledBack, compromised, first := record(), record(), record()
+	rolledBack.Rollback = &Rollback{Mode: "rollback"}
+	compromised.Rollback = &Rollback{Mode: "compromise"}
+	first.Outgoing = nil
+	for name, tc := range map[string]struct {
+		record    Record
+		reg, arch string
+		want      Phase
+	}{
+		"both registered":       {record(), "[" + old + "," + fresh + "]", "", Published},
+		"entry taken out again": {record(), "[" + old + "]", "", Withdrawn},
+		"old one archived":      {record(), "[" + fresh + "]", archived(old, "retired"), Archived},
+		"old one compromised":   {record(), "[" + fresh + "]", archived(old, "compromised"), Compromised},
+		"new one archived too":  {record(), "[" + entryOf("next", 3) + "]", archived(fresh, "retired"), Archived},
+		"rolled back":           {rolledBack, "[" + old + "," + fresh + "]", "", RolledBack},
+		"compromise declared":   {compromised, "[" + fresh + "]", "", Compromised},
+		"nothing replaced":      {first, "[" + fresh + "]", "", Archived},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := files(t, tc.reg, tc.arch)
+			if got := PhaseWithoutChain(tc.record, f.Registry, f.Archive); got != tc.want {
+				t.Errorf("phase %s, want %s", got, tc.want)
+			}
+		})
+	}
+	for name, tc := range map[string]struct {
+		change func(*Facts)
+		want   Phase
+	}{
+		"unused":           {func(f *Facts) { delete(f.Report.Signers, "arn:new") }, Published},
+		"old signed last":  {func(f *Facts) { f.Report.Signers["old"] = use("old", 1, 1, 99, start) }, Draining},
+		"overlap runs":     {func(f *Facts) { f.Now = start.Add(2 * time.Hour) }, Retiring},
+		"overlap is over":  {func(*Facts) {}, Active},
+		"record says over": {func(f *Facts) { f.Record.Rollback = &Rollback{Mode: "rollback"} }, RolledBack},
+	} {
+		f := facts(t)
+		tc.change(&f)
+		if a := Evaluate(f); a.Phase != tc.want || tc.want.Over() != (len(a.Gates) == 0) {
+			t.Errorf("%s: phase %s with %d gates, want %s", name, a.Phase, len(a.Gates), tc.want)
+		}
+	}
+}
+
+func TestRetire(t *testing.T) {
+	f := facts(t)
+	a := Evaluate(f)
+	ret := Retirement{EvaluatedAt: start, Boundary: a.Boundary, Gates: a.Gates, Evidence: Evidence{Events: 20, Head: "h", RegistrySHA256: strings.Repeat("0", 64)}}
+	reg, arch, rec, err := Retire(f, a, ret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := files(t, string(reg), string(arch))
+	was, ok := after.Archive.Find("old")
+	if _, still := after.Registry.Find("old"); still || !ok || was.Boundary.Position != 10 || was.Rotation != rec.ID || rec.Retirement == nil {
+		t.Errorf("%s\n%s", reg, arch)
+	}
+	if fs := registry.Diff(f.Registry, f.Archive, after.Registry, after.Archive); len(fs) > 0 {
+		t.Errorf("the gate refuses it: %v", fs)
+	}
+	if back, err := ParseRecord("r.json", rec.JSON()); err != nil || back.Retirement.Boundary != ret.Boundary {
+		t.Errorf("the record reads back as %+v, %v", back, err)
+	}
+	alone := f
+	alone.Registry = files(t, "["+entryOf("old", 1)+"]", "").Registry
+	if _, _, _, err := Retire(alone, a, ret); err == nil {
+		t.Error("the last signer was retired")
+	}
+	gone := f
+	gone.Registry = files(t, "["+entryOf("new", 2)+"]", "").Registry
+	if _, _, _, err := Retire(gone, a, ret); err == nil {
+		t.Error("a signer that is gone was retired")
+	}
+}
