@@ -105,7 +105,8 @@ func choose(id string, s *published.State) (open, over []rotation.Record, err er
 }
 
 // tell reports the outcome in every form; the exit code follows from the
-// gates: evidence against one is 1, a missing proof 3, waiting is 0.
+// gates: evidence against one is 1; a missing proof is 3, once nothing else is
+// waited for; waiting is 0.
 func tell(r *gha.Run, in inputs, statuses []report.Status, p pullrequest.Proposal) error {
 	phase, id, gates := "none", "", map[string]rotation.GateState{}
 	against, unproven := 0, 0
@@ -115,12 +116,11 @@ func tell(r *gha.Run, in inputs, statuses []report.Status, p pullrequest.Proposa
 		for _, g := range s.Gates {
 			gates[g.ID] = g.State
 			r.Logf("  %s %-9s %s: %s", g.ID, g.State, g.Name, g.Detail)
-			switch g.State {
-			case rotation.Against:
-				against++
-			case rotation.Unproven:
-				unproven++
-			}
+		}
+		a := rotation.Assessment{Gates: s.Gates}
+		against += a.Count(rotation.Against)
+		if a.Due() {
+			unproven += a.Count(rotation.Unproven)
 		}
 	}
 	if len(statuses) > 1 {

@@ -49,7 +49,7 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record) (report.Statu
 		return report.NewStatus(rec, a), pullrequest.Proposal{}, nil
 	}
 	ret := rotation.Retirement{
-		EvaluatedAt: facts.Now.UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: &a.Cutover, Boundary: a.Boundary,
+		EvaluatedAt: facts.Now.UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: a.Cutover, Boundary: a.Boundary,
 		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From},
 	}
 	p, err := f.propose(ctx, facts, &a, ret)
@@ -133,6 +133,10 @@ func sameGates(was, is []rotation.Gate) bool {
 	})
 }
 
+// clocks is how far the clocks of AWS and of the database may be apart: an event
+// is signed by the one's time, in whole seconds, and written by the other's.
+const clocks = time.Minute
+
 // trail asks CloudTrail about both keys, as far as they are KMS keys.
 func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Time) (rotation.Trail, error) {
 	switch {
@@ -143,7 +147,7 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 	}
 	old, fresh := f.report.Use(rec.Outgoing.ID), f.report.Use(rec.Incoming.ID)
 	if fresh.Events == 0 || old.LastPosition > fresh.LastPosition || fresh.FirstCreatedAt == nil {
-		return rotation.Trail{Problem: "asked once the new signer signs and the old one is quiet"}, nil
+		return rotation.Trail{Early: "asked once the new signer signs and the old one is quiet"}, nil
 	}
 	client, err := cloudtrail.New(ctx, cloudtrail.Options{})
 	if err != nil {
@@ -153,15 +157,16 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 	if old.LastCreatedAt != nil && old.LastCreatedAt.After(from) {
 		from = *old.LastCreatedAt
 	}
+	from = from.Add(clocks)
 	to := now.Add(-rotation.TrailDelay)
 	if !to.After(from) {
-		return rotation.Trail{Problem: fmt.Sprintf("CloudTrail delivers up to %s late; ask again after %s", rotation.TrailDelay, from.Add(rotation.TrailDelay).UTC().Format(time.RFC3339))}, nil
+		return rotation.Trail{Early: fmt.Sprintf("CloudTrail delivers up to %s late; ask again after %s", rotation.TrailDelay, from.Add(rotation.TrailDelay).UTC().Format(time.RFC3339))}, nil
 	}
-	oldUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Outgoing.KMSKeyARN, From: from.Add(time.Second), To: to, Enough: 1})
+	oldUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Outgoing.KMSKeyARN, From: from, To: to, Enough: 1})
 	if err != nil {
 		return rotation.Trail{Problem: err.Error()}, nil
 	}
-	newUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Incoming.KMSKeyARN, From: *fresh.FirstCreatedAt, To: to, Enough: 1})
+	newUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Incoming.KMSKeyARN, From: fresh.FirstCreatedAt.Add(-clocks), To: to, Enough: 1})
 	if err != nil {
 		return rotation.Trail{Problem: err.Error()}, nil
 	}

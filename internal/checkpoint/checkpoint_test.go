@@ -1,124 +1,142 @@
 package checkpoint_test
 
 import (
-	"fmt"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
 var (
-	head = strings.Repeat("ab", 32)
-	at   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	head  = strings.Repeat("ab", 32)
+	at    = time.Date(2026, 3, 1, 12, 0, 0, 999, time.FixedZone("", 3600))
+	table = checkpoint.Table{SystemIdentifier: "7", Table: "public.audit_events"}
 )
 
-func TestParse(t *testing.T) {
-	good := fmt.Sprintf(`{"count":14,"head":"%s"}`, head)
-	c, err := checkpoint.Parse("c.json", []byte(good))
-	if err != nil || c.Anchor().Position != 14 || c.Anchor().Digest.String() != head || !c.Anchor().Checkpoint {
-		t.Fatalf("%+v, %v", c, err)
+func verified(length int64) *chain.Report {
+	return &chain.Report{
+		Verdict: chain.Verified, Head: head, Length: length, RegistrySHA256: strings.Repeat("cd", 32), ArchiveSHA256: strings.Repeat("ef", 32),
+		Signers: map[string]chain.SignerUse{"v1": {Events: length - 1, LastPosition: length - 1}, "v2": {Events: 1, LastPosition: length}},
 	}
+}
+
+func parse(t *testing.T, text string) *checkpoint.Checkpoint {
+	t.Helper()
+	c, err := checkpoint.Parse("c.json", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// What one run writes the next one reads, and names by its digest.
+func TestNext(t *testing.T) {
+	first, err := checkpoint.Next(nil, table, verified(10), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := first.JSON()
+	if v, err := schemas.Violations(schemas.Checkpoint, text); err != nil || len(v) > 0 {
+		t.Errorf("%v %v", v, err)
+	}
+	read := parse(t, string(text))
+	if !bytes.Equal(read.JSON(), text) || read.String() != "10:"+head || read.Chain != table || read.Signers["v2"].LastPosition != 10 || !read.CreatedAt.Equal(at.Truncate(time.Second)) {
+		t.Errorf("%s\ncomes back as\n%s", text, read.JSON())
+	}
+	if a := read.Anchor(); a.Position != 10 || a.Digest.String() != head || !a.Checkpoint {
+		t.Errorf("anchor %+v", a)
+	}
+	next, err := checkpoint.Next(read, table, verified(12), at)
+	sum := sha256.Sum256(text)
+	if err != nil || next.PreviousSHA256 != hex.EncodeToString(sum[:]) || next.Count != 12 {
+		t.Errorf("%+v, %v", next, err)
+	}
+	if _, err := checkpoint.Next(read, table, verified(10), at); err != nil {
+		t.Errorf("a chain that has not grown: %v", err)
+	}
+	if _, err := checkpoint.Next(read, table, verified(9), at); err == nil || !strings.Contains(err.Error(), "never shrinks") {
+		t.Errorf("a shorter chain: %v", err)
+	}
+	for _, verdict := range []chain.Verdict{chain.Failed, chain.Undetermined} {
+		r := verified(12)
+		r.Verdict = verdict
+		if _, err := checkpoint.Next(read, table, r, at); err == nil {
+			t.Errorf("a checkpoint of a chain that is %s", verdict)
+		}
+	}
+	if _, err := checkpoint.Next(nil, table, &chain.Report{Verdict: chain.Verified}, at); err == nil {
+		t.Error("a checkpoint of an empty chain")
+	}
+}
+
+func TestParse(t *testing.T) {
+	good := `{"count": 3, "head": "` + head + `"}`
+	if c := parse(t, good); c.Count != 3 || c.Chain != (checkpoint.Table{}) {
+		t.Errorf("%+v", c)
+	}
+	parse(t, strings.Replace(good, "{", `{"x-kept-by": "ops", `, 1))
 	for name, text := range map[string]string{
-		"no JSON":        "{",
-		"a list":         "[]",
-		"no count":       fmt.Sprintf(`{"head":"%s"}`, head),
-		"no head":        `{"count":14}`,
-		"no event":       fmt.Sprintf(`{"count":0,"head":"%s"}`, head),
-		"half an event":  fmt.Sprintf(`{"count":1.5,"head":"%s"}`, head),
-		"a text count":   fmt.Sprintf(`{"count":"14","head":"%s"}`, head),
-		"upper case":     fmt.Sprintf(`{"count":14,"head":"%s"}`, strings.ToUpper(head)),
-		"a short head":   `{"count":14,"head":"abcd"}`,
-		"count twice":    fmt.Sprintf(`{"count":14,"count":15,"head":"%s"}`, head),
-		"a second Count": fmt.Sprintf(`{"count":14,"Count":15,"head":"%s"}`, head),
-		"version 2":      fmt.Sprintf(`{"version":2,"count":14,"head":"%s"}`, head),
+		"no JSON":            `{`,
+		"a list":             `[]`,
+		"a number":           `3`,
+		"no count":           `{"head": "` + head + `"}`,
+		"no head":            `{"count": 3}`,
+		"count 0":            strings.Replace(good, "3", "0", 1),
+		"count -1":           strings.Replace(good, "3", "-1", 1),
+		"half an event":      strings.Replace(good, "3", "3.5", 1),
+		"beyond 64 bits":     strings.Replace(good, "3", "1e30", 1),
+		"count as text":      strings.Replace(good, "3", `"3"`, 1),
+		"upper-case head":    strings.Replace(good, head, strings.ToUpper(head), 1),
+		"short head":         strings.Replace(good, head, head[2:], 1),
+		"count twice":        strings.Replace(good, "{", `{"count": 9, `, 1),
+		"count in two cases": strings.Replace(good, "{", `{"COUNT": 9, `, 1),
+		"head in two cases":  strings.Replace(good, "}", `, "Head": "`+strings.Repeat("0", 64)+`"}`, 1),
+		"no time":            strings.Replace(good, "{", `{"createdAt": "yesterday", `, 1),
+		"version 2":          strings.Replace(good, "{", `{"version": 2, `, 1),
+		"signers as list":    strings.Replace(good, "{", `{"signers": [], `, 1),
+		"too large":          strings.Replace(good, "{", `{"x": "`+strings.Repeat("x", jsondoc.MaxSize)+`", `, 1),
 	} {
 		_, err := checkpoint.Parse("c.json", []byte(text))
-		if coded, ok := err.(interface{ ExitCode() int }); !ok || coded.ExitCode() != 2 || !strings.Contains(err.Error(), "c.json") {
+		var e *jsondoc.Error
+		if !errors.As(err, &e) || e.ExitCode() != 2 || !strings.HasPrefix(err.Error(), "c.json") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// report is a verified chain of so many events by two signers.
-func report(n int64) *chain.Report {
-	return &chain.Report{Verdict: chain.Verified, Events: n, Length: n, Head: head, RegistrySHA256: strings.Repeat("0", 64), ToolVersion: "test",
-		Signers: map[string]chain.SignerUse{"a": {Events: n - 2, LastPosition: n - 2}, "b": {Events: 2, LastPosition: n}}}
-}
-
-func TestNextReadsBackAndChecks(t *testing.T) {
-	table := checkpoint.Table{SystemIdentifier: "700", Table: "public.audit_events"}
-	first, err := checkpoint.Next(nil, table, report(10), at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	read, err := checkpoint.Parse("c.json", first.JSON())
-	if err != nil || read.String() != "10:"+head || read.PreviousSHA256 != "" || read.Signers["a"].Events != 8 {
-		t.Fatalf("%+v, %v\n%s", read, err, first.JSON())
-	}
-	if fs := read.Check(table, report(10)); len(fs) > 0 {
-		t.Errorf("the same chain: %v", fs)
-	}
-	second, err := checkpoint.Next(read, table, report(11), at)
-	if err != nil || len(second.PreviousSHA256) != 64 {
-		t.Errorf("%+v, %v", second, err)
-	}
+func TestCheck(t *testing.T) {
+	c := parse(t, `{"count": 10, "head": "`+head+`", "chain": {"systemIdentifier": "7", "table": "public.audit_events"}, "signers": {"v1": {"events": 9}, "v2": {"events": 1}}}`)
 	for name, tc := range map[string]struct {
 		table checkpoint.Table
-		says  string
+		rep   *chain.Report
+		want  []string
 	}{
-		"another cluster": {checkpoint.Table{SystemIdentifier: "701", Table: table.Table}, "database cluster"},
-		"another table":   {checkpoint.Table{SystemIdentifier: "700", Table: "public.other"}, "table"},
+		"the same":         {table, verified(10), nil},
+		"more":             {table, verified(12), nil},
+		"an export":        {checkpoint.Table{}, verified(10), nil},
+		"a role of little": {checkpoint.Table{Table: "public.audit_events"}, verified(10), nil},
+		"another cluster":  {checkpoint.Table{SystemIdentifier: "8", Table: table.Table}, verified(10), []string{`about database cluster "7", this is "8"`}},
+		"another table":    {checkpoint.Table{SystemIdentifier: "7", Table: "public.other"}, verified(10), []string{`about table "public.audit_events", this is "public.other"`}},
+		"fewer by v1":      {table, verified(9), []string{`counts 9 events by signer "v1", now there are 8`}},
+		"nobody":           {table, &chain.Report{}, []string{"signer", "signer"}},
 	} {
-		fs := read.Check(tc.table, report(10))
-		if len(fs) != 1 || fs[0].Rule != chain.RuleCheckpointMismatch || !strings.Contains(fs[0].Message, tc.says) {
+		fs := c.Check(tc.table, tc.rep)
+		if len(fs) != len(tc.want) {
 			t.Errorf("%s: %v", name, fs)
+			continue
+		}
+		for i, f := range fs {
+			if f.Rule != chain.RuleCheckpointMismatch || f.Severity.String() != "error" || f.File != "c.json" || !strings.Contains(f.Message, tc.want[i]) {
+				t.Errorf("%s: %+v", name, f)
+			}
 		}
 	}
-	if fs := read.Check(checkpoint.Table{}, report(10)); len(fs) > 0 {
-		t.Errorf("an export does not know its table: %v", fs)
-	}
-	fewer := report(10)
-	fewer.Signers["a"] = chain.SignerUse{Events: 7}
-	if fs := read.Check(table, fewer); len(fs) != 1 || !strings.Contains(fs[0].Message, `8 events by signer "a", now there are 7`) {
-		t.Errorf("fewer events of a signer: %v", fs)
-	}
-}
-
-func TestNextRefuses(t *testing.T) {
-	ten, err := checkpoint.Next(nil, checkpoint.Table{}, report(10), at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	failed, empty, unknown := report(11), report(11), report(11)
-	failed.Verdict, empty.Length, unknown.Verdict = chain.Failed, 0, chain.Undetermined
-	for name, r := range map[string]*chain.Report{"shorter": report(9), "failed": failed, "empty": empty, "undetermined": unknown} {
-		if next, err := checkpoint.Next(ten, checkpoint.Table{}, r, at); err == nil {
-			t.Errorf("%s: %+v", name, next)
-		}
-	}
-	if _, err := checkpoint.Next(ten, checkpoint.Table{}, report(10), at); err != nil {
-		t.Errorf("the same length: %v", err)
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(fmt.Sprintf(`{"count":14,"head":"%s"}`, head)))
-	c, _ := checkpoint.Next(nil, checkpoint.Table{Table: "t"}, report(10), at)
-	f.Add(c.JSON())
-	f.Fuzz(func(t *testing.T, src []byte) {
-		c, err := checkpoint.Parse("c", src)
-		if err != nil {
-			return
-		}
-		if c.Count < 1 {
-			t.Fatalf("%q: count %d", src, c.Count)
-		}
-		again, err := checkpoint.Parse("c", c.JSON())
-		if err != nil || again.Anchor() != c.Anchor() {
-			t.Fatalf("%q does not read back: %v", src, err)
-		}
-	})
 }

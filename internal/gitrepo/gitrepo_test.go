@@ -1,6 +1,8 @@
 package gitrepo_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,119 +12,195 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gitrepo"
 )
 
-// git runs git in dir as some person and gives what it prints.
-func git(t *testing.T, dir string, args ...string) string {
+// repo is a real repository with a working tree.
+type repo struct {
+	t   *testing.T
+	dir string
+}
+
+func newRepo(t *testing.T) repo {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "user.name=p", "-c", "user.email=p@example.invalid", "-c", "protocol.file.allow=always"}, args...)...)
-	cmd.Dir = dir
+	for name, value := range map[string]string{
+		"GIT_CONFIG_GLOBAL": os.DevNull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.invalid",
+		"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.invalid",
+	} {
+		t.Setenv(name, value)
+	}
+	r := repo{t, t.TempDir()}
+	r.git("init", "--quiet", "--initial-branch=main")
+	return r
+}
+
+func (r repo) git(args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = r.dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("git %v: %v\n%s", args, err, out)
+		r.t.Fatalf("git %v: %v\n%s", args, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
 
-func write(t *testing.T, dir, name, text string) {
-	t.Helper()
-	path := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+// commit writes a file and commits everything.
+func (r repo) commit(path, text string) string {
+	r.t.Helper()
+	full := filepath.Join(r.dir, path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		r.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+	if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
+		r.t.Fatal(err)
 	}
+	r.git("add", "-A")
+	r.git("commit", "--quiet", "-m", "change "+path)
+	return r.git("rev-parse", "HEAD")
 }
 
-// repository has two commits on main, and a branch that is merged onto it.
-func repository(t *testing.T) (dir, first, second, head string) {
+// refused wants an error with exit code 2 that says this.
+func refused(t *testing.T, err error, says string) {
 	t.Helper()
-	dir = t.TempDir()
-	git(t, dir, "init", "-q", "-b", "main")
-	write(t, dir, "tools/signers.json", "one")
-	write(t, dir, ":(glob)*.json", "odd name")
-	git(t, dir, "add", "-A")
-	git(t, dir, "commit", "-q", "-m", "first")
-	first = git(t, dir, "rev-parse", "HEAD")
-	git(t, dir, "checkout", "-q", "-b", "change")
-	write(t, dir, "tools/signers.json", "two")
-	git(t, dir, "commit", "-q", "-a", "-m", "change")
-	head = git(t, dir, "rev-parse", "HEAD")
-	git(t, dir, "checkout", "-q", "main")
-	write(t, dir, "other", "x")
-	git(t, dir, "add", "-A")
-	git(t, dir, "commit", "-q", "-m", "second")
-	second = git(t, dir, "rev-parse", "HEAD")
-	git(t, dir, "merge", "-q", "--no-ff", "-m", "merge", "change")
-	return dir, first, second, head
-}
-
-func TestReadFile(t *testing.T) {
-	dir, first, _, head := repository(t)
-	for commit, want := range map[string]string{first: "one", head: "two"} {
-		text, found, err := gitrepo.ReadFile(t.Context(), dir, commit, "tools/signers.json", 100)
-		if err != nil || !found || string(text) != want {
-			t.Errorf("%q, %v, %v", text, found, err)
-		}
-	}
-	if _, found, err := gitrepo.ReadFile(t.Context(), dir, first, "tools/none.json", 100); found || err != nil {
-		t.Errorf("a missing file: %v, %v", found, err)
-	}
-	if text, found, err := gitrepo.ReadFile(t.Context(), dir, first, ":(glob)*.json", 100); !found || err != nil || string(text) != "odd name" {
-		t.Errorf("a name like a pattern: %q, %v, %v", text, found, err)
-	}
-	if _, _, err := gitrepo.ReadFile(t.Context(), dir, first, "tools/signers.json", 2); err == nil || !strings.Contains(err.Error(), "larger than 2") {
-		t.Errorf("an oversize file: %v", err)
-	}
-	if _, _, err := gitrepo.ReadFile(t.Context(), dir, first, "tools", 100); err == nil {
-		t.Error("a folder was read")
-	}
-	if err := os.Symlink("signers.json", filepath.Join(dir, "tools", "link.json")); err != nil {
-		t.Fatal(err)
-	}
-	git(t, dir, "add", "-A")
-	git(t, dir, "commit", "-q", "-m", "link")
-	if _, _, err := gitrepo.ReadFile(t.Context(), dir, git(t, dir, "rev-parse", "HEAD"), "tools/link.json", 100); err == nil || !strings.Contains(err.Error(), "no regular file") {
-		t.Errorf("a link: %v", err)
+	var e *gitrepo.Error
+	if !errors.As(err, &e) || e.ExitCode() != 2 || !strings.Contains(err.Error(), says) {
+		t.Errorf("got %v, want %q", err, says)
 	}
 }
 
 func TestCommit(t *testing.T) {
-	dir, first, _, head := repository(t)
-	for revision, want := range map[string]string{first: first, first[:12]: first, "change": head, "main~1": git(t, dir, "rev-parse", "main~1")} {
-		if got, err := gitrepo.Commit(t.Context(), dir, revision); err != nil || got != want {
-			t.Errorf("%s: %s, %v", revision, got, err)
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("a.json", "1")
+	second := r.commit("a.json", "2")
+	r.git("tag", "-a", "v1", "-m", "v1", first)
+	r.git("branch", "release/1.x", first)
+	for revision, want := range map[string]string{second: second, "main": second, "HEAD": second, "HEAD^1": first, "HEAD~1": first, "v1": first, "release/1.x": first, first[:12]: first} {
+		if got, err := gitrepo.Commit(ctx, r.dir, revision); err != nil || got != want {
+			t.Errorf("%s is %s, %v; want %s", revision, got, err, want)
 		}
 	}
-	for _, revision := range []string{"", "-h", "--all", "main..change", "$(id)", "a b", "main@{1}", "x;y"} {
-		if got, err := gitrepo.Commit(t.Context(), dir, revision); err == nil || !strings.Contains(err.Error(), "is no commit") {
-			t.Errorf("%q: %s, %v", revision, got, err)
+	for _, revision := range []string{"", "-x", "--upload-pack=touch pwned", "a b", "main..v1", "HEAD@{1}", ":a.json", "main:a.json", "é", strings.Repeat("a", 300), "a\nb"} {
+		_, err := gitrepo.Commit(ctx, r.dir, revision)
+		refused(t, err, "is no commit")
+	}
+	_, err := gitrepo.Commit(ctx, r.dir, "nowhere")
+	refused(t, err, "check out with fetch-depth: 2")
+	_, err = gitrepo.Commit(ctx, r.dir, strings.Repeat("0", 40))
+	refused(t, err, "check out with fetch-depth: 2")
+	_, err = gitrepo.Commit(ctx, r.dir, r.git("rev-parse", "HEAD^{tree}"))
+	refused(t, err, "") // a tree is no commit
+	_, err = gitrepo.Commit(ctx, t.TempDir(), "main")
+	refused(t, err, "not a git repository")
+}
+
+func TestShallow(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("a.json", "1")
+	second := r.commit("a.json", "2")
+	dir := filepath.Join(t.TempDir(), "shallow")
+	r.git("clone", "--quiet", "--depth=1", "file://"+r.dir, dir)
+	if got, err := gitrepo.Commit(ctx, dir, second); err != nil || got != second {
+		t.Errorf("%s, %v", got, err)
+	}
+	_, err := gitrepo.Commit(ctx, dir, first)
+	refused(t, err, "does not hold commit "+first+": check out with fetch-depth: 2 (or 0)")
+}
+
+// Only the merge commit that GitHub makes for a pull request names its base.
+func TestMergeBase(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	base := r.commit("a.json", "1")
+	r.git("checkout", "--quiet", "-b", "change")
+	head := r.commit("a.json", "2")
+	if got := gitrepo.MergeBase(ctx, r.dir, head); got != "" {
+		t.Errorf("a plain commit has base %s", got)
+	}
+	r.git("checkout", "--quiet", "--detach", base)
+	r.git("merge", "--quiet", "--no-ff", "-m", "merge", head)
+	if got := gitrepo.MergeBase(ctx, r.dir, head); got != base {
+		t.Errorf("base %q, want %s", got, base)
+	}
+	for name, other := range map[string]string{"another head": base, "no head": "", "the merge itself": r.git("rev-parse", "HEAD"), "an option": "--all"} {
+		if got := gitrepo.MergeBase(ctx, r.dir, other); got != "" {
+			t.Errorf("%s: base %s", name, got)
 		}
 	}
-	shallow := t.TempDir()
-	git(t, shallow, "clone", "-q", "--depth=1", "file://"+dir, "c")
-	if _, err := gitrepo.Commit(t.Context(), filepath.Join(shallow, "c"), first); err == nil || !strings.Contains(err.Error(), "fetch-depth: 2") {
-		t.Errorf("a shallow checkout: %v", err)
-	}
-	if _, err := gitrepo.Commit(t.Context(), t.TempDir(), "main"); err == nil {
-		t.Error("a folder without a repository has a commit")
+	if got := gitrepo.MergeBase(ctx, t.TempDir(), head); got != "" {
+		t.Errorf("without a repository: base %s", got)
 	}
 }
 
-// Only the merge commit that GitHub makes for this very pull request tells the
-// base: one that the pull request brings along has a first parent of its
-// author's choice.
-func TestMergeBase(t *testing.T) {
-	dir, first, second, head := repository(t)
-	if got := gitrepo.MergeBase(t.Context(), dir, head); got != second {
-		t.Errorf("got %s, want %s", got, second)
+func TestReadFile(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("kernel/tools/signers.json", "one\r\n")
+	r.commit("kernel/tools/*.json", "star")
+	r.commit("big.json", strings.Repeat("x", 101))
+	if err := os.Symlink("signers.json", filepath.Join(r.dir, "kernel/tools/link.json")); err != nil {
+		t.Fatal(err)
 	}
-	for name, other := range map[string]string{"another head": first, "no head": ""} {
-		if got := gitrepo.MergeBase(t.Context(), dir, other); got != "" {
-			t.Errorf("%s: %s", name, got)
+	r.git("update-index", "--add", "--cacheinfo", "160000,"+first+",module")
+	last := r.commit("kernel/tools/signers.json", "two")
+	for _, tc := range []struct{ commit, path, want string }{
+		{first, "kernel/tools/signers.json", "one\r\n"},
+		{last, "kernel/tools/signers.json", "two"},
+		{last, "./kernel/tools/signers.json", "two"},
+		{last, "kernel/tools/*.json", "star"}, // a name, no pattern
+	} {
+		content, found, err := gitrepo.ReadFile(ctx, r.dir, tc.commit, tc.path, 100)
+		if err != nil || !found || string(content) != tc.want {
+			t.Errorf("%s: %q, %v, %v", tc.path, content, found, err)
 		}
 	}
-	git(t, dir, "checkout", "-q", "change")
-	if got := gitrepo.MergeBase(t.Context(), dir, head); got != "" {
-		t.Errorf("a commit that is no merge: %s", got)
+	// What changes in the working tree changes nothing.
+	if err := os.WriteFile(filepath.Join(r.dir, "kernel/tools/signers.json"), []byte("three"), 0o644); err != nil {
+		t.Fatal(err)
 	}
+	if content, _, err := gitrepo.ReadFile(ctx, r.dir, last, "kernel/tools/signers.json", 100); string(content) != "two" {
+		t.Errorf("%q, %v", content, err)
+	}
+	for _, path := range []string{"nothing.json", "kernel/tools/nothing/deep.json", "kernel/tools/s*.json", "-x", "kernel/tools/link.json/x"} {
+		if content, found, err := gitrepo.ReadFile(ctx, r.dir, last, path, 100); found || err != nil || content != nil {
+			t.Errorf("%s: %q, %v, %v", path, content, found, err)
+		}
+	}
+	for path, says := range map[string]string{
+		"kernel/tools":           "is no regular file",
+		"kernel/tools/link.json": "is no regular file",
+		"module":                 "is no regular file",
+		"big.json":               "is larger than 100 bytes",
+		"../outside.json":        "cannot list",
+	} {
+		_, _, err := gitrepo.ReadFile(ctx, r.dir, last, path, 100)
+		refused(t, err, says)
+	}
+	_, _, err := gitrepo.ReadFile(ctx, r.dir, strings.Repeat("0", 40), "big.json", 100)
+	refused(t, err, "cannot list")
+}
+
+// Configuration that a checkout brings along runs nothing, and a replaced
+// object deceives nobody.
+func TestHostileRepository(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("a.json", "genuine")
+	second := r.commit("a.json", "forged")
+	for name, value := range map[string]string{
+		"core.pager": "touch pwned", "core.fsmonitor": "touch pwned", "core.sshCommand": "touch pwned", "filter.x.smudge": "touch pwned", "diff.external": "touch pwned", "alias.ls-tree": "!touch pwned", "alias.cat-file": "!touch pwned",
+	} {
+		r.git("config", name, value)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, ".gitattributes"), []byte("* filter=x diff=x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.git("replace", first, second)
+	content, found, err := gitrepo.ReadFile(ctx, r.dir, first, "a.json", 100)
+	if err != nil || !found || string(content) != "genuine" {
+		t.Errorf("%q, %v, %v", content, found, err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "pwned")); err == nil {
+		t.Error("a program was run")
+	}
+}
+
+func TestWithoutGit(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	_, err := gitrepo.Commit(context.Background(), ".", "main")
+	refused(t, err, "git is not installed")
 }

@@ -1,0 +1,496 @@
+package actions_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/auditdb/auditdbtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/awskms/kmstest"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
+)
+
+// commands are the words that stories are told in. Each says its own usage.
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"exit":      act,
+	"interrupt": interrupt,
+
+	// What the last run said.
+	"output":   output,
+	"summary":  summary,
+	"conforms": conforms,
+
+	// GitHub and the people there.
+	"repo":    repo,
+	"merge":   merge,
+	"close":   closePull,
+	"person":  person,
+	"github":  github,
+	"writes":  writes,
+	"pull":    pull,
+	"pulls":   pulls,
+	"show":    show,
+	"publish": publish,
+
+	// The key service.
+	"kms":       kms,
+	"key":       importKey,
+	"newkey":    newKey,
+	"sign":      sign,
+	"key-state": keyState,
+	"keys":      countKeys,
+	"calls":     countCalls,
+	"deny":      deny,
+
+	// Events and time.
+	"registry": writeRegistry,
+	"public":   writePublic,
+	"events":   appendEvents,
+	"postgres": postgres,
+	"sql":      sql,
+	"tamper":   tamper,
+	"clock":    clock,
+
+	// The checkout of a job.
+	"checkout": checkout,
+	"event":    event,
+	"sparse":   sparse,
+}
+
+func usage(ts *testscript.TestScript, wrong bool, text string) {
+	if wrong {
+		ts.Fatalf("usage: %s", text)
+	}
+}
+
+func number(ts *testscript.TestScript, text string) int {
+	n, err := strconv.Atoi(text)
+	ts.Check(err)
+	return n
+}
+
+// match compares a text with a regular expression, or with its absence.
+func match(ts *testscript.TestScript, neg bool, what, text, pattern string) {
+	re, err := regexp.Compile("(?m)" + pattern)
+	ts.Check(err)
+	if re.MatchString(text) == neg {
+		ts.Fatalf("the %s is %q, which %s match %q", what, text, map[bool]string{true: "must not", false: "does not"}[neg], pattern)
+	}
+}
+
+func output(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) != 2 && !(neg && len(args) == 1), "[!] output NAME REGEXP; ! output NAME: it is not set")
+	value, set := parseOutputs(ts.ReadFile(stageOf(ts).outputs))[args[0]]
+	if len(args) == 1 {
+		if set {
+			ts.Fatalf("output %s is set to %q", args[0], value)
+		}
+		return
+	}
+	if !set {
+		ts.Fatalf("output %s is not set", args[0])
+	}
+	match(ts, neg, "output "+args[0], value, "^(?:"+args[1]+")$")
+}
+
+func summary(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) != 1, "[!] summary REGEXP")
+	match(ts, neg, "summary", ts.ReadFile(stageOf(ts).summary), args[0])
+}
+
+func conforms(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "conforms SCHEMA FILE")
+	violations, err := schemas.Violations(schemas.Name(args[0]), []byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	for _, v := range violations {
+		ts.Fatalf("%s breaks the schema %s: %s", args[1], args[0], v)
+	}
+}
+
+// repo starts GitHub anew, with a repository whose kernel/tools holds the files.
+func repo(ts *testscript.TestScript, neg bool, args []string) {
+	const text = "repo [-permissions contents:write,pull_requests:write] [FILE...]"
+	usage(ts, neg, text)
+	s := stageOf(ts)
+	o := githubtest.Options{Token: canaryToken, Now: s.now, Files: map[string]string{"README.md": "# kernel\n"}}
+	if len(args) > 1 && args[0] == "-permissions" {
+		o.Permissions = map[string]string{}
+		for _, p := range strings.Split(args[1], ",") {
+			name, level, _ := strings.Cut(p, ":")
+			o.Permissions[name] = level
+		}
+		args = args[2:]
+	}
+	for _, file := range args {
+		o.Files["kernel/tools/"+file] = ts.ReadFile(file)
+	}
+	if bad := s.closeGitHub(); bad != "" {
+		ts.Fatalf("%s", bad)
+	}
+	var err error
+	s.github, err = githubtest.New(o)
+	ts.Check(err)
+	ts.Setenv("GITHUB_API_URL", s.github.URL())
+}
+
+// publish is a person's push to the default branch.
+func publish(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "publish FILE: push it to kernel/tools on main")
+	_, err := stageOf(ts).github.CommitFile("main", "kernel/tools/"+args[0], ts.ReadFile(args[0]), "octocat")
+	ts.Check(err)
+}
+
+func merge(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "merge N")
+	_, err := stageOf(ts).github.Merge(number(ts, args[0]))
+	ts.Check(err)
+}
+
+func closePull(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "close N")
+	ts.Check(stageOf(ts).github.ClosePull(number(ts, args[0])))
+}
+
+// person pushes a commit to the branch of a pull request.
+func person(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 3, "person N PATH FILE")
+	g := stageOf(ts).github
+	_, err := g.CommitFile(g.Pull(number(ts, args[0])).Branch, args[1], ts.ReadFile(args[2]), "octocat")
+	ts.Check(err)
+}
+
+// github makes GitHub refuse: github up | wait SECONDS | STATUS OPERATION-PATH.
+func github(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1 && len(args) != 2, "github up | github wait SECONDS | github cut METHOD")
+	g := stageOf(ts).github
+	switch args[0] {
+	case "up":
+		g.SetFault(nil)
+	case "wait":
+		g.SetFault(func(*http.Request, int) *githubtest.Fault {
+			return &githubtest.Fault{Status: http.StatusForbidden, Header: http.Header{"Retry-After": {args[1]}}, Body: `{"message": "You have exceeded a secondary rate limit"}`}
+		})
+	case "cut":
+		g.SetFault(func(r *http.Request, _ int) *githubtest.Fault {
+			if r.Method != args[1] {
+				return nil
+			}
+			return &githubtest.Fault{Close: true}
+		})
+	default:
+		ts.Fatalf("github %s?", args[0])
+	}
+}
+
+// writes wants so many writes at GitHub since the last time it was asked.
+func writes(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) > 1, "writes [+N]")
+	s := stageOf(ts)
+	now := s.github.Writes()
+	if len(args) == 1 && now-s.writes != number(ts, strings.TrimPrefix(args[0], "+")) {
+		ts.Fatalf("%d writes at GitHub since the last look, want %s", now-s.writes, args[0])
+	}
+	s.writes = now
+}
+
+func pulls(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "pulls N: so many pull requests there are")
+	if all := stageOf(ts).github.Pulls(); len(all) != number(ts, args[0]) {
+		ts.Fatalf("there are %d pull requests, want %s: %+v", len(all), args[0], all)
+	}
+}
+
+func pull(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) != 3, "[!] pull N title|body|state|branch|labels|reviewers|teams|assignees|comments|message REGEXP")
+	g := stageOf(ts).github
+	p := g.Pull(number(ts, args[0]))
+	if p.Number == 0 {
+		ts.Fatalf("there is no pull request %s", args[0])
+	}
+	var comments []string
+	for _, c := range p.Comments {
+		comments = append(comments, c.Author+": "+c.Body)
+	}
+	text, ok := map[string]string{
+		"title": p.Title, "body": p.Body, "state": p.State, "branch": p.Branch, "base": p.Base,
+		"labels": strings.Join(p.Labels, ","), "reviewers": strings.Join(p.Reviewers, ","), "teams": strings.Join(p.TeamReviewers, ","),
+		"assignees": strings.Join(p.Assignees, ","), "comments": strings.Join(comments, "\n"), "message": g.Head(p.Branch).Message,
+	}[args[1]]
+	usage(ts, !ok, "pull N title|body|…")
+	match(ts, neg, args[1]+" of pull request "+args[0], text, args[2])
+}
+
+// show writes a file of a branch, or of a pull request's branch, into the work
+// folder, for cmp, grep and conforms.
+func show(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) != 3 && !(neg && len(args) == 2), "show BRANCH|N PATH FILE; ! show BRANCH|N PATH: there is none")
+	g := stageOf(ts).github
+	branch := args[0]
+	if n, err := strconv.Atoi(branch); err == nil {
+		branch = g.Pull(n).Branch
+	}
+	text, found := g.File(branch, args[1])
+	if found == neg {
+		ts.Fatalf("%s of %s: found is %v", args[1], branch, found)
+	}
+	if found {
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(text), 0o644))
+	}
+}
+
+func kms(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) > 1, "kms [TRAIL-DELAY]: start the key service")
+	var delay time.Duration
+	if len(args) == 1 {
+		var err error
+		delay, err = time.ParseDuration(args[0])
+		ts.Check(err)
+	}
+	stageOf(ts).startKMS(ts, delay)
+}
+
+// importKey puts a key into KMS and its ARN into a variable.
+func importKey(ts *testscript.TestScript, neg bool, args []string) {
+	const text = "key VARIABLE rsa2048|rsa3072|rsa4096|ed25519|hmac|SPEC [alias/NAME|usage=…|origin=…]"
+	usage(ts, neg || len(args) < 2, text)
+	s := stageOf(ts)
+	if s.kms == nil {
+		s.startKMS(ts, 0)
+	}
+	k := kmstest.Key{Spec: args[1]}
+	if args[1] == strings.ToLower(args[1]) {
+		k.Spec = ""
+		var err error
+		if k.Material, err = throwAway(args[1]); args[1] == "hmac" {
+			k.Material, err = kmstest.Generate("HMAC_256")
+		}
+		ts.Check(err)
+	}
+	for _, option := range args[2:] {
+		switch name, value, _ := strings.Cut(option, "="); name {
+		case "usage":
+			k.Usage = value
+		case "origin":
+			k.Origin = value
+		default:
+			k.Aliases = append(k.Aliases, option)
+		}
+	}
+	ts.Setenv(args[0], s.kms.Import(k))
+}
+
+func newKey(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "newkey VARIABLE: the ARN of the key that add-signer has made")
+	for name, arn := range stageOf(ts).kms.Aliases() {
+		if strings.HasPrefix(name, "alias/audit-signer-") {
+			ts.Setenv(args[0], arn)
+			return
+		}
+	}
+	ts.Fatalf("add-signer has made no key")
+}
+
+// sign lets some other system sign with a key.
+func sign(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "sign ARN")
+	k, err := stageOf(ts).key(args[0])
+	ts.Check(err)
+	do, err := k.signer()
+	ts.Check(err)
+	_, err = do(context.Background(), [32]byte{})
+	ts.Check(err)
+}
+
+func keyState(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "key-state ARN STATE")
+	stageOf(ts).kms.SetState(args[0], args[1])
+}
+
+func countKeys(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "keys N: so many KMS keys there are")
+	if all := stageOf(ts).kms.Keys(); len(all) != number(ts, args[0]) {
+		ts.Fatalf("there are %d KMS keys, want %s", len(all), args[0])
+	}
+}
+
+func countCalls(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "calls OPERATION N: so often it was called")
+	if n := stageOf(ts).kms.Count(args[0]); n != number(ts, args[1]) {
+		ts.Fatalf("KMS %s was called %d times, want %s", args[0], n, args[1])
+	}
+}
+
+func deny(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) != 1, "[!] deny OPERATION")
+	if neg {
+		stageOf(ts).kms.Allow(args[0])
+		return
+	}
+	stageOf(ts).kms.Deny(args[0])
+}
+
+// writeRegistry writes a registry of entries ID=KEY; further ids after commas
+// are aliases.
+func writeRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) < 2, "registry FILE ID[,ALIAS...]=rsa2048|…|ARN ...")
+	var entries []string
+	for _, arg := range args[1:] {
+		ids, name, _ := strings.Cut(arg, "=")
+		k, err := stageOf(ts).key(name)
+		ts.Check(err)
+		spec, err := k.spec()
+		ts.Check(err)
+		id, aliases, _ := strings.Cut(ids, ",")
+		fields := []string{`"signerId": ` + jsondoc.Quote(id), `"algorithm": ` + jsondoc.Quote(map[string]string{"RSA": "rsa-sha256", "ED": "ed25519", "HMAC": "hmac-sha256"}[spec])}
+		if spec != "HMAC" {
+			text, err := k.publicPEM()
+			ts.Check(err)
+			fields = append(fields, `"publicKey": `+jsondoc.Quote(text))
+		}
+		if aliases != "" {
+			fields = append(fields, `"aliases": ["`+strings.ReplaceAll(aliases, ",", `", "`)+`"]`)
+		}
+		if k.arn != "" {
+			fields = append(fields, `"kmsKeyId": `+jsondoc.Quote(k.arn))
+		}
+		entries = append(entries, "    {\n      "+strings.Join(fields, ",\n      ")+"\n    }")
+	}
+	text := "{\n  \"signers\": [\n" + strings.Join(entries, ",\n") + "\n  ]\n}\n"
+	file := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+	ts.Check(os.WriteFile(file, []byte(text), 0o644))
+}
+
+func writePublic(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "public FILE KEY: its public half, as PEM")
+	k, err := stageOf(ts).key(args[1])
+	ts.Check(err)
+	text, err := k.publicPEM()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+}
+
+func appendEvents(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2 && len(args) != 3, "events N SIGNER-ID [KEY]; the key is the id's where that is an ARN")
+	k, err := stageOf(ts).key(args[len(args)-1])
+	ts.Check(err)
+	ts.Check(stageOf(ts).append(number(ts, args[0]), args[1], k))
+}
+
+// postgres makes a database with the audit table, and points the actions at it
+// by a connection string whose password nobody asks for and nobody may see.
+func postgres(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) > 1, "postgres [NDJSON]")
+	s := stageOf(ts)
+	if _, ok := auditdbtest.Find(); !ok && os.Getenv("CI") != "true" {
+		s.t.Skip("SKIPPED, and so not tested: " + auditdbtest.Install)
+	}
+	ctx, plain := context.Background(), auditdbtest.New(s.all)
+	ts.Check(auditdbtest.CreateTable(ctx, plain, auditdbtest.AgentManager))
+	if len(args) == 1 {
+		rows, err := os.Open(ts.MkAbs(args[0]))
+		ts.Check(err)
+		defer rows.Close()
+		_, err = auditdbtest.Load(ctx, plain, "audit_events", rows)
+		ts.Check(err)
+	}
+	u, err := url.Parse(plain)
+	ts.Check(err)
+	u.User = url.UserPassword(u.User.Username(), canaryPassword)
+	s.database = plain
+	ts.Setenv("INPUT_DATABASE_URL", u.String())
+	ts.Setenv("DATABASE", strings.TrimPrefix(u.Path, "/"))
+}
+
+func sql(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "sql STATEMENT")
+	_, err := auditdbtest.Exec(context.Background(), stageOf(ts).database, args[0])
+	ts.Check(err)
+}
+
+// tamper replaces text in one line of a file.
+func tamper(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 4, "tamper FILE LINE REGEXP REPLACEMENT; the line counts from 1, 0 is every line; an empty replacement of .* removes it")
+	lines := strings.SplitAfter(ts.ReadFile(args[0]), "\n")
+	re, err := regexp.Compile(args[2])
+	ts.Check(err)
+	hit := false
+	for i := range lines {
+		if n := number(ts, args[1]); n != 0 && n != i+1 || !re.MatchString(lines[i]) {
+			continue
+		}
+		hit = true
+		if lines[i] = re.ReplaceAllString(lines[i], args[3]); strings.TrimSpace(lines[i]) == "" {
+			lines[i] = ""
+		}
+	}
+	if !hit {
+		ts.Fatalf("no such text in line %s of %s", args[1], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(lines, "")), 0o644))
+}
+
+func clock(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "clock +48h: so much later it is, for GitHub, AWS and the writers of events")
+	d, err := time.ParseDuration(strings.TrimPrefix(args[0], "+"))
+	ts.Check(err)
+	stageOf(ts).skew.Add(int64(d))
+}
+
+// checkout clones the repository as actions/checkout does: the default branch,
+// or a pull request's branch merged onto it.
+func checkout(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) < 1 || len(args) > 3, "checkout DIR [N|main [DEPTH]]")
+	g := stageOf(ts).github
+	dir := ts.MkAbs(args[0])
+	ts.Check(ts.Exec("git", "clone", "--quiet", g.RepoDir(), dir))
+	in := func(args ...string) { ts.Check(ts.Exec("git", append([]string{"-C", dir}, args...)...)) }
+	if len(args) > 1 && args[1] != "main" {
+		in("merge", "--quiet", "--no-ff", "-m", "merge", "origin/"+g.Pull(number(ts, args[1])).Branch)
+	}
+	if len(args) == 3 {
+		shallow := dir + ".shallow"
+		ts.Check(ts.Exec("git", "clone", "--quiet", "--depth", args[2], "file://"+dir, shallow))
+		ts.Check(os.RemoveAll(dir))
+		ts.Check(os.Rename(shallow, dir))
+	}
+}
+
+// event sets what started the run.
+func event(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) < 1, "event NAME [N | BEFORE AFTER]")
+	payload := map[string]any{}
+	g := stageOf(ts).github
+	switch len(args) {
+	case 2:
+		n := number(ts, args[1])
+		payload["pull_request"] = map[string]any{"number": n, "base": map[string]string{"sha": g.Head("main").ID}, "head": map[string]string{"sha": g.Pull(n).Commit}}
+	case 3:
+		payload["before"], payload["after"] = args[1], args[2]
+	}
+	text, err := json.Marshal(payload)
+	ts.Check(err)
+	path := filepath.Join(ts.Getenv("WORK"), ".tmp", "event.json")
+	ts.Check(os.WriteFile(path, text, 0o644))
+	ts.Setenv("GITHUB_EVENT_NAME", args[0])
+	ts.Setenv("GITHUB_EVENT_PATH", path)
+}
+
+func sparse(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "sparse FILE: one of 2 GiB, most of it holes")
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(f.Truncate(2 << 30))
+}
