@@ -1,55 +1,165 @@
 package schemas_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
-// Each schema accepts a sound document and refuses its broken twins, saying
-// where.
-func TestSchemas(t *testing.T) {
-	hex := strings.Repeat("ab", 32)
-	entry := `{"signerId":"a","algorithm":"ed25519","publicKey":"k"}`
-	for name, tc := range map[schemas.Name]struct {
-		good   string
-		broken map[string]string // what is replaced by what
+var (
+	hex64 = strings.Repeat("ab", 32)
+	at    = `"2026-03-01T12:00:00Z"`
+)
+
+// good has one full document for each schema; the stories hold what the actions
+// really write against them.
+var good = map[schemas.Name]string{
+	schemas.Signers: `{"version": 1, "x-owner": {"team": "security"}, "signers": [
+		{"signerId": "v1", "algorithm": "RSA-SHA256", "publicKey": "PEM", "deployedAt": ` + at + `, "description": "d", "kmsKeyId": "arn:aws:kms:eu-west-1:1:key/2", "rotation": "r", "aliases": ["arn:aws:kms:eu-west-1:1:key/2"], "x-note": [1]},
+		{"signer_kid": "v2", "alg": "ed25519", "public_key_pem": "PEM"}]}`,
+	schemas.Archive: `{"version": 1, "retired": [{"id": "v1", "entry": {"algorithm": "ed25519", "publicKey": "PEM"}, "retiredAt": ` + at + `, "reason": "r", "rotation": "x", "state": "retired", "boundary": {"position": 0, "digest": "` + hex64 + `"}}]}`,
+	schemas.Rotation: `{"version": 1, "id": "rotate-v2-0a1b2c3d", "createdAt": ` + at + `, "actor": "a", "reason": "r", "incoming": {"id": "v2", "algorithm": "ed25519", "fingerprint": "` + hex64 + `"}, "policy": {"overlap": "48h0m0s"},
+		"possession": {"challenge": "c", "digest": "d", "signature": "s"},
+		"retirement": {"evaluatedAt": ` + at + `, "cutover": {"position": 3}, "boundary": {"position": 2, "digest": "` + hex64 + `"}, "gates": [{"id": "G1", "name": "n", "state": "passed", "detail": "d"}], "evidence": {"events": 3, "head": "h", "registrySha256": "` + hex64 + `"}},
+		"rollback": {"at": ` + at + `, "actor": "a", "reason": "r", "mode": "compromise"}}`,
+	schemas.Checkpoint: `{"version": 1, "count": 3, "head": "` + hex64 + `", "chain": {"systemIdentifier": "7", "table": "t"}, "signers": {"v1": {"events": 3, "lastPosition": 3}}, "registrySha256": "` + hex64 + `", "createdAt": ` + at + `}`,
+	schemas.Exceptions: `{"version": 1, "exceptions": [{"rule": "fork", "eventId": "e", "digest": "` + hex64 + `", "reason": "r", "approvedBy": "a", "approvedAt": ` + at + `}]}`,
+	schemas.Report: `{"version": 1, "verdict": "failed", "truncationExcluded": false, "events": 3, "head": "` + hex64 + `", "signers": {"v1": {"events": 3, "firstPosition": 1, "lastPosition": 3, "state": "active"}},
+		"findings": [{"rule": "fork", "severity": "error", "position": 2, "message": "m"}], "findingsTotal": 1, "unauthenticatedColumns": ["id"]}`,
+	schemas.Findings: `{"version": 1, "verdict": "passed", "signers": 1, "findings": [{"rule": "fork", "severity": "note", "file": "f", "line": 1, "col": 1, "message": "m"}]}`,
+	schemas.Gates:    `{"version": 1, "rotations": [{"rotation": "r", "phase": "published", "dueAt": ` + at + `, "gates": [{"id": "G1", "name": "n", "state": "waiting", "detail": "d"}], "boundary": {"position": 2, "digest": "` + hex64 + `"}}]}`,
+}
+
+func violations(t *testing.T, name schemas.Name, document string) []schemas.Violation {
+	t.Helper()
+	if !json.Valid([]byte(document)) {
+		t.Fatalf("the document is no JSON: %s", document)
+	}
+	v, err := schemas.Violations(name, []byte(document))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}
+
+func TestGoodDocuments(t *testing.T) {
+	for name, document := range good {
+		if v := violations(t, name, document); len(v) > 0 {
+			t.Errorf("%s refuses a good document: %v", name, v)
+		}
+	}
+	for _, document := range []string{`[{"id": "v1", "algorithm": "hmac-sha256", "kmsKeyId": "k"}]`, `{"v1": {"algorithm": "ed25519", "key": "PEM"}}`} {
+		if v := violations(t, schemas.Signers, document); len(v) > 0 {
+			t.Errorf("signers refuses %s: %v", document, v)
+		}
+	}
+}
+
+// Each broken twin differs from a good document in one place, and the violation
+// names that place.
+func TestBrokenTwins(t *testing.T) {
+	for _, tc := range []struct {
+		name     schemas.Name
+		old, new string
+		at       string
 	}{
-		schemas.Signers: {`{"signers":[` + entry + `]}`, map[string]string{`"a"`: `"a b"`, `"ed25519"`: `"dsa"`, `"publicKey"`: `"pubKey"`, `[` + entry + `]`: `[]`, `"signerId"`: `"name"`}},
-		schemas.Archive: {fmt.Sprintf(`{"version":1,"retired":[{"entry":%s,"retiredAt":"2026-01-01T00:00:00Z","reason":"r","rotation":"x","state":"retired","boundary":{"position":1,"digest":"%s"}}]}`, entry, hex),
-			map[string]string{`"version":1`: `"version":2`, `"retired",`: `"asleep",`, `"position":1`: `"position":-1`, hex: "abcd", `"reason"`: `"why"`}},
-		schemas.Rotation: {`{"version":1,"id":"r","createdAt":"2026-01-01T00:00:00Z","actor":"a","reason":"r","incoming":{"id":"a","algorithm":"ed25519"},"policy":{"overlap":"48h"}}`,
-			map[string]string{`"id":"r"`: `"id":"a/b"`, `"overlap"`: `"time"`, `"actor":"a",`: ``, `"2026-01-01T00:00:00Z"`: `"soon"`}},
-		schemas.Checkpoint: {fmt.Sprintf(`{"count":1,"head":"%s"}`, hex), map[string]string{`"count":1`: `"count":0`, hex: strings.ToUpper(hex)}},
-		schemas.Exceptions: {fmt.Sprintf(`{"version":1,"exceptions":[{"rule":"fork","eventId":"e","digest":"%s","reason":"r","approvedBy":"a","approvedAt":"2026-01-01T00:00:00Z"}]}`, hex),
-			map[string]string{`"fork"`: `"truncated"`, `"eventId":"e"`: `"eventId":""`, `"reason":"r",`: ``}},
-		schemas.Report: {`{"version":1,"verdict":"failed","truncationExcluded":false,"events":1,"signers":{},"findings":[{"rule":"fork","severity":"error","message":"m"}],"findingsTotal":1,"unauthenticatedColumns":["id"]}`,
-			map[string]string{`"failed"`: `"ok"`, `"error"`: `"fatal"`, `"events":1`: `"events":-1`, `"truncationExcluded":false,`: ``}},
-		schemas.Findings: {`{"version":1,"verdict":"passed","signers":1,"findings":[]}`, map[string]string{`"passed"`: `"verified"`, `"signers":1`: `"signers":"1"`}},
-		schemas.Gates: {`{"version":1,"rotations":[{"rotation":"r","phase":"active","gates":[{"id":"G1","name":"n","state":"waiting","detail":"d"}]}]}`,
-			map[string]string{`"waiting"`: `"maybe"`, `"phase"`: `"stage"`}},
+		{schemas.Signers, `"signerId": "v1"`, `"signerId": "a b"`, "/signers/0/signerId"},
+		{schemas.Signers, `"signerId": "v1", `, ``, "/signers/0"},
+		{schemas.Signers, `"RSA-SHA256"`, `"rsa-pss"`, "/signers/0/algorithm"},
+		{schemas.Signers, `"publicKey": "PEM"`, `"publicKey": ""`, "/signers/0/publicKey"},
+		{schemas.Signers, `"publicKey"`, `"publickey"`, "/signers/0"},
+		{schemas.Signers, `"aliases": [`, `"aliases": [7, `, "/signers/0/aliases/0"},
+		{schemas.Signers, `"version": 1`, `"v3": {}`, "/"},
+		{schemas.Archive, `"version": 1`, `"version": 2`, "/version"},
+		{schemas.Archive, `"position": 0`, `"position": -1`, "/retired/0/boundary/position"},
+		{schemas.Archive, hex64, hex64[1:], "/retired/0/boundary/digest"},
+		{schemas.Archive, `"state": "retired"`, `"state": "active"`, "/retired/0/state"},
+		{schemas.Archive, `"reason": "r", `, ``, "/retired/0"},
+		{schemas.Archive, `"entry": {`, `"entry": {"secret": "x", `, "/retired/0/entry"},
+		{schemas.Rotation, `"id": "rotate-v2-0a1b2c3d"`, `"id": "../x"`, "/id"},
+		{schemas.Rotation, `"overlap": "48h0m0s"`, `"overlap": 48`, "/policy/overlap"},
+		{schemas.Rotation, `"ed25519"`, `"Ed25519"`, "/incoming/algorithm"},
+		{schemas.Rotation, `"challenge": "c", `, ``, "/possession"},
+		{schemas.Rotation, `"challenge": "c"`, `"challenge": "c", "Challenge": "d"`, "/possession"},
+		{schemas.Rotation, `"state": "passed"`, `"state": "ok"`, "/retirement/gates/0/state"},
+		{schemas.Rotation, `"mode": "compromise"`, `"mode": "force"`, "/rollback/mode"},
+		{schemas.Rotation, `"actor": "a", "reason": "r", "incoming"`, `"actor": "a", "incoming"`, "/"},
+		{schemas.Checkpoint, `"count": 3`, `"count": 0`, "/count"},
+		{schemas.Checkpoint, hex64, strings.ToUpper(hex64), "/head"},
+		{schemas.Checkpoint, `"events": 3`, `"events": -3`, "/signers/v1/events"},
+		{schemas.Exceptions, `"fork"`, `"truncated"`, "/exceptions/0/rule"},
+		{schemas.Exceptions, `"approvedBy": "a"`, `"approvedBy": ""`, "/exceptions/0/approvedBy"},
+		{schemas.Exceptions, `"reason": "r", `, ``, "/exceptions/0"},
+		{schemas.Exceptions, `"version": 1, `, ``, "/"},
+		{schemas.Report, `"verdict": "failed"`, `"verdict": "ok"`, "/verdict"},
+		{schemas.Report, `"truncationExcluded": false, `, ``, "/"},
+		{schemas.Report, `"state": "active"`, `"state": "trusted"`, "/signers/v1/state"},
+		{schemas.Report, `"rule": "fork"`, `"rule": "Fork!"`, "/findings/0/rule"},
+		{schemas.Report, `"position": 2`, `"position": 0`, "/findings/0/position"},
+		{schemas.Findings, `"severity": "note"`, `"severity": "fatal"`, "/findings/0/severity"},
+		{schemas.Findings, `"verdict": "passed"`, `"verdict": "verified"`, "/verdict"},
+		{schemas.Gates, `"state": "waiting"`, `"state": "open"`, "/rotations/0/gates/0/state"},
+		{schemas.Gates, `"phase": "published", `, ``, "/rotations/0"},
+		{schemas.Gates, `"dueAt": ` + at, `"dueAt": "soon"`, "/rotations/0/dueAt"},
 	} {
-		if violations, err := schemas.Violations(name, []byte(tc.good)); err != nil || len(violations) > 0 {
-			t.Errorf("%s refuses a sound document: %v %v", name, err, violations)
+		broken := strings.Replace(good[tc.name], tc.old, tc.new, 1)
+		if broken == good[tc.name] {
+			t.Fatalf("%s: nothing to replace: %s", tc.name, tc.old)
 		}
-		for part, other := range tc.broken {
-			text := strings.Replace(tc.good, part, other, 1)
-			violations, err := schemas.Violations(name, []byte(text))
-			if err != nil || len(violations) == 0 || text == tc.good {
-				t.Errorf("%s accepts %s for %s: %v", name, other, part, err)
-				continue
-			}
-			if s := violations[0].String(); !strings.HasPrefix(s, "/") || !strings.Contains(s, ": ") {
-				t.Errorf("%s says %q", name, s)
-			}
+		found := false
+		for _, v := range violations(t, tc.name, broken) {
+			found = found || strings.HasPrefix(v.String(), tc.at+": ")
+		}
+		if !found {
+			t.Errorf("%s accepts %s, or sees it elsewhere than at %s: %v", tc.name, tc.new, tc.at, violations(t, tc.name, broken))
 		}
 	}
-	if _, err := schemas.Violations("none", []byte("{}")); err == nil {
-		t.Error("an unknown schema has an opinion")
+}
+
+// A name that is no schema, and a document that is no JSON, are errors, not
+// violations that somebody might overlook.
+func TestUnreadable(t *testing.T) {
+	if _, err := schemas.Violations("nothing", []byte(`{}`)); err == nil {
+		t.Error("a schema called nothing")
 	}
-	if _, err := schemas.Violations(schemas.Gates, []byte("{")); err == nil {
-		t.Error("no JSON was judged")
+	for _, document := range []string{``, `{`, `nothing`} {
+		if v, err := schemas.Violations(schemas.Signers, []byte(document)); err == nil {
+			t.Errorf("%q: %v", document, v)
+		}
+	}
+}
+
+// Every schema file is JSON, known by name, and says where it is published.
+func TestSchemaFiles(t *testing.T) {
+	names, err := fs.Glob(os.DirFS("."), "*.schema.json")
+	if err != nil || len(names) != len(good) {
+		t.Fatalf("%d schema files, %d documents here: %v", len(names), len(good), err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(".", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var schema struct {
+			Schema string `json:"$schema"`
+			ID     string `json:"$id"`
+			Title  string
+		}
+		if err := json.Unmarshal(text, &schema); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want := fmt.Sprintf("https://github.com/agent-manager/audit-signer-rotation/schemas/%s", name)
+		if schema.ID != want || schema.Schema != "http://json-schema.org/draft-07/schema#" || schema.Title == "" {
+			t.Errorf("%s: %+v", name, schema)
+		}
+		if _, ok := good[schemas.Name(strings.TrimSuffix(name, ".schema.json"))]; !ok {
+			t.Errorf("%s has no document here", name)
+		}
 	}
 }

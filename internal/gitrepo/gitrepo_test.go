@@ -136,8 +136,10 @@ func TestReadFile(t *testing.T) {
 	if err := os.Symlink("signers.json", filepath.Join(r.dir, "kernel/tools/link.json")); err != nil {
 		t.Fatal(err)
 	}
+	r.commit("kernel/tools/signers.json", "two")
 	r.git("update-index", "--add", "--cacheinfo", "160000,"+first+",module")
-	last := r.commit("kernel/tools/signers.json", "two")
+	r.git("commit", "--quiet", "-m", "a submodule")
+	last := r.git("rev-parse", "HEAD")
 	for _, tc := range []struct{ commit, path, want string }{
 		{first, "kernel/tools/signers.json", "one\r\n"},
 		{last, "kernel/tools/signers.json", "two"},
