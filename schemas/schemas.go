@@ -11,6 +11,7 @@ import (
 	"embed"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/xeipuuv/gojsonschema"
 )
@@ -42,14 +43,33 @@ type Violation struct {
 
 func (v Violation) String() string { return "/" + strings.Join(v.Path, "/") + ": " + v.Message }
 
-// Violations checks a JSON document. The error says that the document or the
-// schema cannot be read at all.
-func Violations(name Name, document []byte) ([]Violation, error) {
+// compiled holds the schemas that have been asked for.
+var compiled sync.Map // Name → *gojsonschema.Schema
+
+func schema(name Name) (*gojsonschema.Schema, error) {
+	if s, ok := compiled.Load(name); ok {
+		return s.(*gojsonschema.Schema), nil
+	}
 	text, err := files.ReadFile(string(name) + ".schema.json")
 	if err != nil {
 		return nil, fmt.Errorf("no schema %q: %w", name, err)
 	}
-	result, err := gojsonschema.Validate(gojsonschema.NewBytesLoader(text), gojsonschema.NewBytesLoader(bytes.TrimSpace(document)))
+	s, err := gojsonschema.NewSchema(gojsonschema.NewBytesLoader(text))
+	if err != nil {
+		return nil, fmt.Errorf("schema %s: %w", name, err)
+	}
+	compiled.Store(name, s)
+	return s, nil
+}
+
+// Violations checks a JSON document. The error says that the document or the
+// schema cannot be read at all.
+func Violations(name Name, document []byte) ([]Violation, error) {
+	s, err := schema(name)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.Validate(gojsonschema.NewBytesLoader(bytes.TrimSpace(document)))
 	if err != nil {
 		return nil, fmt.Errorf("schema %s: %w", name, err)
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// Digest is SHA256(canonical bytes || the 32 bytes of the previous digest);
-// the first event has nothing after its canonical bytes (UPSTREAM: scheme A of
-// the audited service).
+// Digest is SHA256(canonical bytes || the 32 bytes of the previous digest); the
+// first event has nothing after its canonical bytes. That is what Agent Manager
+// and the Go kernel write.
 type Digest [sha256.Size]byte
 
 // String is the form in which prev_hash holds a digest: 64 lower-case hex digits.

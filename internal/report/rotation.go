@@ -129,6 +129,9 @@ func AddSigner(p Proposal) string {
 	rows = append(rows, []string{"proof of possession", proof}, []string{"reason", text(p.Record.Reason)}, []string{"opened by", code(p.Record.Actor)})
 	table(&b, []string{"", ""}, rows)
 	plan(&b, p)
+	if len(p.Contacts) > 0 {
+		fmt.Fprintf(&b, "Contacts: %s\n\n", text(strings.Join(p.Contacts, ", ")))
+	}
 	settings(&b, p.Settings)
 	footer(&b, p)
 	return b.String()
@@ -148,9 +151,6 @@ func plan(b *strings.Builder, p Proposal) {
 	b.WriteString("5. `finalize` opens the pull request that archives the old signer once its gates are passed. Until then, and after it, `rollback` goes back.\n\n")
 	if p.Record.Policy.ShortAllowed && overlap < rotation.MinOverlap {
 		fmt.Fprintf(b, "> ⚠ The overlap is shorter than %s (allow-short-overlap).\n\n", rotation.MinOverlap)
-	}
-	if len(p.Contacts) > 0 {
-		fmt.Fprintf(b, "Contacts: %s\n\n", text(strings.Join(p.Contacts, ", ")))
 	}
 }
 

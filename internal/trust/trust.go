@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
@@ -54,6 +55,7 @@ type Set struct {
 	speakers []speaker
 	byID     map[string]int
 	options  Options
+	tries    atomic.Int64 // of keys, to name whose signature a refused one is
 }
 
 // speaker is one entry with its key made ready.
@@ -207,14 +209,20 @@ func (s *Set) bad(c *chain.Claim, index int) string {
 	return fmt.Sprintf("the signature is not one of signer %.80q over this row's digest: payload, prev_hash or signature was changed after signing, or another key signed", c.Signer)
 }
 
+// maxTries costs some seconds at most.
+const maxTries = 20_000
+
 // fitting names another signer whose key verifies the claim, "" if none does.
-// It runs for refused claims only; hostile tables pay for it with one try a
-// key.
+// It runs for refused claims only, and no more once a hostile table has used up
+// the tries: the findings stay, without the hint.
 func (s *Set) fitting(c *chain.Claim, except int) string {
 	for i := range s.speakers {
 		p := &s.speakers[i]
 		if i == except || p.key.Size() == 0 {
 			continue
+		}
+		if s.tries.Add(1) > maxTries {
+			return ""
 		}
 		if signature, err := sigverify.Decode(nil, c.Signature, p.key.Size()); err == nil && p.key.Verify(c.Digest, signature) {
 			return p.ID

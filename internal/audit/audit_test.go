@@ -1,0 +1,208 @@
+package audit_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
+	"github.com/agent-manager/audit-signer-rotation/internal/auditdb/auditdbtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/canonical"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/report"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
+)
+
+// export writes n signed events in NDJSON.
+func export(t *testing.T, s auditdbtest.Signer, n int) string {
+	t.Helper()
+	var b strings.Builder
+	var prev []byte
+	for i := range n {
+		payload := fmt.Sprintf(`{"n":%d}`, i)
+		form, _, err := canonical.Append(nil, []byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := sha256.Sum256(append(form, prev...))
+		signature, err := s.Sign(t.Context(), digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := map[string]any{"id": fmt.Sprint(i), "actor_id": "a", "event_type": "t", "payload": json.RawMessage(payload), "prev_hash": nil,
+			"signature": base64.StdEncoding.EncodeToString(signature), "signer_kid": s.KID, "created_at": "2026-03-01T00:00:00Z"}
+		if prev != nil {
+			row["prev_hash"] = hex.EncodeToString(prev)
+		}
+		line, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(append(line, '\n'))
+		prev = digest[:]
+	}
+	return b.String()
+}
+
+func source(text string) audit.Source {
+	return audit.Source{Name: "events.ndjson", Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
+}
+
+// A checkpoint's own claims count beside the anchor, and a report that they
+// make fail is a whole one.
+func TestVerifyWithCheckpoint(t *testing.T) {
+	files, s := signer(t)
+	rows := export(t, s, 5)
+	terms := audit.Terms{Registry: files.Registry, Archive: files.Archive}
+	r, table, err := audit.Verify(t.Context(), source(rows), terms)
+	if err != nil || r.Verdict != chain.Verified || r.TruncationExcluded || table != (checkpoint.Table{}) || r.RegistrySHA256 != files.Registry.SHA256() {
+		t.Fatalf("%+v, %v, %v", r, table, err)
+	}
+	next, err := checkpoint.Next(nil, table, r, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		old, new string
+		verdict  chain.Verdict
+		rule     string
+	}{
+		"its own":          {`"count": 5`, `"count": 5`, chain.Verified, ""},
+		"another head":     {r.Head, strings.Repeat("0", 64), chain.Failed, chain.RuleCheckpointMismatch},
+		"another place":    {`"count": 5`, `"count": 6`, chain.Failed, chain.RuleCheckpointMismatch},
+		"more by a signer": {`"events": 5`, `"events": 6`, chain.Failed, chain.RuleCheckpointMismatch},
+	} {
+		text := strings.Replace(string(next.JSON()), tc.old, tc.new, 1)
+		if terms.Checkpoint, err = checkpoint.Parse("c.json", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		r, _, err := audit.Verify(t.Context(), source(rows), terms)
+		if err != nil || r.Verdict != tc.verdict || tc.rule != "" && r.ByRule[tc.rule] == 0 || r.Checkpoint.From == "" {
+			t.Errorf("%s: %+v, %v", name, r, err)
+			continue
+		}
+		if v, err := schemas.Violations(schemas.Report, report.JSON(r)); err != nil || len(v) > 0 {
+			t.Errorf("%s: %v %v", name, v, err)
+		}
+		if r.FindingsTotal != int64(len(r.Findings)) {
+			t.Errorf("%s: %d findings, counted %d", name, len(r.Findings), r.FindingsTotal)
+		}
+	}
+}
+
+// An unreadable source is no verdict.
+func TestVerifyUnreadable(t *testing.T) {
+	files, s := signer(t)
+	terms := audit.Terms{Registry: files.Registry, Archive: files.Archive}
+	broken := errors.New("the disk is gone")
+	for name, src := range map[string]audit.Source{
+		"no JSON":  source(export(t, s, 2) + "{"),
+		"no disk":  {Name: "x", Open: func() (io.ReadCloser, error) { return nil, broken }},
+		"no table": {DatabaseURL: "postgres://127.0.0.1:1/x?sslmode=disable", Table: "audit_events"},
+	} {
+		if r, _, err := audit.Verify(t.Context(), src, terms); err == nil || r != nil {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if r, _, err := audit.Verify(stopped, source(export(t, s, 2)), terms); !errors.Is(err, context.Canceled) || r != nil {
+		t.Errorf("stopped: %+v, %v", r, err)
+	}
+}
+
+func TestVerifySaysWhatItHasRead(t *testing.T) {
+	files, s := signer(t)
+	url := auditdbtest.New(t)
+	if err := auditdbtest.CreateTable(t.Context(), url, auditdbtest.AgentManager); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auditdbtest.Load(t.Context(), url, "audit_events", strings.NewReader(uuids(export(t, s, 3)))); err != nil {
+		t.Fatal(err)
+	}
+	r, table, err := audit.Verify(t.Context(), audit.Source{DatabaseURL: url, Table: "audit_events"}, audit.Terms{Registry: files.Registry, Archive: &registry.Archive{}})
+	if err != nil || r.Verdict != chain.Verified || r.Events != 3 || table.Table != "public.audit_events" || table.SystemIdentifier == "" {
+		t.Fatalf("%+v, %+v, %v", r, table, err)
+	}
+	var written struct {
+		Source map[string]any `json:"source"`
+	}
+	if err := json.Unmarshal(report.JSON(r), &written); err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range []string{"table", "dialect", "columns", "estimatedRows", "systemIdentifier", "timeline", "inRecovery", "snapshotId", "serverVersion", "serverTime"} {
+		if _, ok := written.Source[member]; !ok {
+			t.Errorf("the report's source has no %s: %v", member, written.Source)
+		}
+	}
+	if len(written.Source) != 10 {
+		t.Errorf("members nobody knows: %v", written.Source)
+	}
+}
+
+// uuids makes row ids what the table wants.
+func uuids(rows string) string {
+	for i := range 3 {
+		rows = strings.Replace(rows, fmt.Sprintf(`"id":"%d"`, i), fmt.Sprintf(`"id":"00000000-0000-4000-8000-00000000000%d"`, i), 1)
+	}
+	return rows
+}
+
+func TestFail(t *testing.T) {
+	r := &chain.Report{Verdict: chain.Verified, Findings: []finding.Finding{{Rule: "a"}}, FindingsTotal: 1}
+	audit.Fail(r, finding.Finding{Rule: "b", Severity: finding.Error})
+	if r.Verdict != chain.Failed || r.FindingsTotal != 2 || r.ByRule["b"] != 1 || len(r.Findings) != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestParseExceptions(t *testing.T) {
+	digest := strings.Repeat("ab", 32)
+	one := `{"rule": "fork", "eventId": "e-1", "digest": "` + digest + `", "reason": "r", "approvedBy": "lead", "approvedAt": "2026-03-01T00:00:00Z"}`
+	good := `{"version": 1, "exceptions": [` + one + `]}`
+	list, err := audit.ParseExceptions("x.json", []byte(good))
+	if err != nil || len(list) != 1 || list[0].EventID != "e-1" || list[0].Digest.String() != digest || list[0].ApprovedAt.IsZero() {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for name, text := range map[string]string{
+		"no JSON":           `{`,
+		"a bare list":       `[` + one + `]`,
+		"no version":        `{"exceptions": []}`,
+		"another rule":      strings.Replace(good, "fork", "retired-signer-used", 1),
+		"nobody approved":   strings.Replace(good, `"approvedBy": "lead", `, ``, 1),
+		"approved by empty": strings.Replace(good, "lead", "", 1),
+		"short digest":      strings.Replace(good, digest, digest[1:], 1),
+		"no time":           strings.Replace(good, "2026-03-01T00:00:00Z", "in March", 1),
+		"a stray member":    strings.Replace(good, `"rule"`, `"until": "2030", "rule"`, 1),
+		"in two cases":      strings.Replace(good, `"rule"`, `"Rule": "unsigned", "rule"`, 1),
+		"twice":             strings.Replace(good, `"rule"`, `"rule": "unsigned", "rule"`, 1),
+	} {
+		if list, err := audit.ParseExceptions("x.json", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "x.json") {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	clock := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	var lines []string
+	tell := audit.Progress(func() time.Time { return clock }, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+	for i := range 12 {
+		clock = clock.Add(time.Second)
+		tell(int64(1000 * (i + 1)))
+	}
+	if strings.Join(lines, "; ") != "5000 events checked, 1000 a second; 10000 events checked, 1000 a second" {
+		t.Errorf("%q", lines)
+	}
+}
