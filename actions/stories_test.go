@@ -108,7 +108,7 @@ func setUp(t *testing.T, env *testscript.Env) error {
 		"UPSTREAM":       upstream,
 		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": env.WorkDir, "GITHUB_ACTOR": "release-captain", "GITHUB_RUN_ID": "77",
 		"GITHUB_REPOSITORY": "acme/kernel", "GITHUB_SERVER_URL": "https://github.com",
-		"NEWLINE": "\n", "RLO": "\u202e", "LONG": strings.Repeat("x", 70_000),
+		"NEWLINE": "\n", "RLO": "\u202e", "LONG": strings.Repeat("x", 70_000), "ID256": strings.Repeat("a", 256),
 		"GITHUB_OUTPUT": s.outputs, "GITHUB_STEP_SUMMARY": s.summary,
 		"INPUT_TOKEN":       canaryToken,
 		"GIT_CONFIG_GLOBAL": os.DevNull, "GIT_CONFIG_NOSYSTEM": "1", // no settings of this machine

@@ -52,7 +52,7 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 		return pullrequest.Proposal{}, rec, err
 	}
 	change.Files = map[string][]byte{s.Paths.Registry: text, s.Paths.Record(rec.ID): rec.JSON()}
-	change.Title = "Publish audit signer " + rec.Incoming.ID
+	change.Title = published.Title("Publish audit signer", rec.Incoming.ID)
 	// The reason stays out of the message, where "[skip ci]" or "fixes #1" would
 	// be obeyed.
 	change.Message = fmt.Sprintf("Publish audit signer %s\n\nReason and proof stand in %s.", rec.Incoming.ID, s.Paths.Record(rec.ID))

@@ -95,7 +95,7 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 		return pullrequest.Proposal{}, nil
 	}
 	change.Files = map[string][]byte{f.state.Paths.Registry: reg, f.state.Paths.Archive: archive, f.state.Paths.Record(rec.ID): rec.JSON()}
-	change.Title = "Archive audit signer " + rec.Outgoing.ID
+	change.Title = published.Title("Archive audit signer", rec.Outgoing.ID)
 	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", rec.Outgoing.ID, rec.ID, a.Boundary.Position)
 	change.Body = report.Finalize(report.Proposal{
 		Record: rec, BaseCommit: f.state.Commit, RegistryBefore: f.state.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),

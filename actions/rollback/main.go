@@ -125,7 +125,7 @@ func propose(ctx context.Context, r *gha.Run, repo *pullrequest.Repo, s *publish
 		}
 		after = parsed.SHA256()
 	}
-	change.Title = "Go back to audit signer " + move.Record.Outgoing.ID
+	change.Title = published.Title("Go back to audit signer", move.Record.Outgoing.ID)
 	// The reason stays out of the message, where "[skip ci]" or "fixes #1" would
 	// be obeyed.
 	change.Message = change.Title + "\n\nThe reason stands in " + s.Paths.Record(move.Record.ID) + "."

@@ -97,6 +97,15 @@ func (in Inputs) Change(s *State, c pullrequest.Change) pullrequest.Change {
 	return c
 }
 
+// Title is a pull request's: what it does to a signer. GitHub takes 256
+// characters, and an id may have as many by itself.
+func Title(what, id string) string {
+	if len(id) > 200 {
+		id = id[:200] + "…"
+	}
+	return what + " " + id
+}
+
 // Clock is GitHub's clock, the machine's where GitHub has said nothing yet.
 func Clock(repo *pullrequest.Repo, r *gha.Run) time.Time {
 	if t := repo.Now(); !t.IsZero() {
