@@ -19,12 +19,15 @@ type Proxy struct {
 	target   string
 	listener net.Listener
 
-	mu          sync.Mutex
-	cut         cut
-	times       int // how many connections are still to be cut; negative: all
-	connections int
-	messages    int
+	mu    sync.Mutex
+	cut   cut
+	times int // how many connections are still to be cut; negative: all
+	count *count
 }
+
+// count belongs to one order of a cut: a connection from before it, which may
+// still be ending, counts for the order that it began under.
+type count struct{ connections, messages int }
 
 // cut says where a connection ends, or what it loses; a negative limit is none.
 type cut struct {
@@ -44,7 +47,7 @@ func NewProxy(server string) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{target: u.Host, listener: listener}
+	p := &Proxy{target: u.Host, listener: listener, count: &count{}}
 	go p.accept()
 	return p, nil
 }
@@ -78,14 +81,14 @@ func (p *Proxy) DropRow(n, times int) { p.set(cut{messages: -1, bytes: -1, row: 
 func (p *Proxy) set(c cut, times int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut, p.times, p.connections, p.messages = c, times, 0, 0
+	p.cut, p.times, p.count = c, times, &count{}
 }
 
 // Connections and Messages count since the last call that ordered a cut.
-func (p *Proxy) Connections() int { p.mu.Lock(); defer p.mu.Unlock(); return p.connections }
+func (p *Proxy) Connections() int { p.mu.Lock(); defer p.mu.Unlock(); return p.count.connections }
 
 // Messages counts what the server sent, over all connections.
-func (p *Proxy) Messages() int { p.mu.Lock(); defer p.mu.Unlock(); return p.messages }
+func (p *Proxy) Messages() int { p.mu.Lock(); defer p.mu.Unlock(); return p.count.messages }
 
 // Close stops listening; open connections stay.
 func (p *Proxy) Close() error { return p.listener.Close() }
@@ -132,27 +135,27 @@ func (p *Proxy) serve(client *net.TCPConn) {
 		io.Copy(client, server)
 		return
 	}
-	limit := p.admit()
-	if p.forward(client, server, limit) && limit.reset {
+	limit, count := p.admit()
+	if p.forward(client, server, limit, count) && limit.reset {
 		client.SetLinger(0)
 	}
 }
 
 // admit counts a connection and takes its share of the cuts.
-func (p *Proxy) admit() cut {
+func (p *Proxy) admit() (cut, *count) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.connections++
+	p.count.connections++
 	if p.times == 0 {
-		return cut{messages: -1, bytes: -1}
+		return cut{messages: -1, bytes: -1}, p.count
 	}
 	p.times--
-	return p.cut
+	return p.cut, p.count
 }
 
 // forward passes the server's messages on until the limit, and tells whether
 // that was reached.
-func (p *Proxy) forward(client io.Writer, server io.Reader, limit cut) bool {
+func (p *Proxy) forward(client io.Writer, server io.Reader, limit cut, count *count) bool {
 	in := bufio.NewReader(server)
 	out := io.Writer(client)
 	if limit.bytes >= 0 {
@@ -173,7 +176,7 @@ func (p *Proxy) forward(client io.Writer, server io.Reader, limit cut) bool {
 			return errors.Is(err, io.ErrShortWrite)
 		}
 		p.mu.Lock()
-		p.messages++
+		count.messages++
 		p.mu.Unlock()
 	}
 	return true
