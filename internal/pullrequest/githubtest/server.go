@@ -105,7 +105,8 @@ func New(o Options) (*Server, error) {
 		os.RemoveAll(s.tempDir)
 		return nil, err
 	}
-	s.http = httptest.NewServer(s)
+	s.http = httptest.NewUnstartedServer(s) // answers name its address
+	s.http.Start()
 	return s, nil
 }
 
