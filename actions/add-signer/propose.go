@@ -44,14 +44,14 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 		entry.Aliases = []string{arn} // what Agent Manager writes as signer_kid
 	}
 	text := s.Registry.Add(entry)
-	if err := s.Judge(text, nil, rec.CreatedAt); err != nil {
+	change.Files = map[string][]byte{s.Paths.Registry: text, s.Paths.Record(rec.ID): rec.JSON()}
+	if err := s.Judge(change.Files, rec.CreatedAt, rotation.EvidenceAge); err != nil {
 		return pullrequest.Proposal{}, rec, err
 	}
 	after, _, err := registry.Parse(s.Paths.Registry, text)
 	if err != nil {
 		return pullrequest.Proposal{}, rec, err
 	}
-	change.Files = map[string][]byte{s.Paths.Registry: text, s.Paths.Record(rec.ID): rec.JSON()}
 	change.Title = published.Title("Publish audit signer", rec.Incoming.ID)
 	// The reason stays out of the message, where "[skip ci]" or "fixes #1" would
 	// be obeyed.

@@ -70,9 +70,6 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 	if err != nil {
 		return pullrequest.Proposal{}, err
 	}
-	if err := f.state.Judge(reg, archive, facts.Now); err != nil {
-		return pullrequest.Proposal{}, err
-	}
 	after, err := registry.Load(f.state.Paths.Registry, reg, f.state.Paths.Archive, archive)
 	if err != nil {
 		return pullrequest.Proposal{}, err
@@ -90,11 +87,14 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 	if len(ret.Gates) == 0 {
 		rec.Retirement.Gates = a.Gates
 	}
+	change.Files = map[string][]byte{f.state.Paths.Registry: reg, f.state.Paths.Archive: archive, f.state.Paths.Record(rec.ID): rec.JSON()}
+	if err := f.state.Judge(change.Files, facts.Now, f.inputs.MaxEvidenceAge); err != nil {
+		return pullrequest.Proposal{}, err
+	}
 	if f.inputs.DryRun {
 		f.Logf("dry run: would open the pull request that archives signer %s", rec.Outgoing.ID)
 		return pullrequest.Proposal{}, nil
 	}
-	change.Files = map[string][]byte{f.state.Paths.Registry: reg, f.state.Paths.Archive: archive, f.state.Paths.Record(rec.ID): rec.JSON()}
 	change.Title = published.Title("Archive audit signer", rec.Outgoing.ID)
 	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", rec.Outgoing.ID, rec.ID, a.Boundary.Position)
 	change.Body = report.Finalize(report.Proposal{

@@ -115,15 +115,15 @@ func propose(ctx context.Context, r *gha.Run, repo *pullrequest.Repo, s *publish
 	change.Files = map[string][]byte{s.Paths.Record(move.Record.ID): move.Record.JSON()}
 	after := s.Registry.SHA256()
 	if move.Registry != nil {
-		if err := s.Judge(move.Registry, nil, r.Now()); err != nil {
-			return pullrequest.Proposal{}, err
-		}
 		change.Files[s.Paths.Registry] = move.Registry
 		parsed, _, err := registry.Parse(s.Paths.Registry, move.Registry)
 		if err != nil {
 			return pullrequest.Proposal{}, err
 		}
 		after = parsed.SHA256()
+	}
+	if err := s.Judge(change.Files, r.Now(), rotation.EvidenceAge); err != nil {
+		return pullrequest.Proposal{}, err
 	}
 	change.Title = published.Title("Go back to audit signer", move.Record.Outgoing.ID)
 	// The reason stays out of the message, where "[skip ci]" or "fixes #1" would

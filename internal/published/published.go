@@ -9,7 +9,9 @@ package published
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,19 +139,44 @@ func (s *State) InFlight(except string) []rotation.Record {
 	return open
 }
 
-// Judge holds the files that a step would publish against the state: what
-// validate-registry will say about the pull request. archive is nil where the
-// step leaves it alone.
-func (s *State) Judge(reg, archive []byte, now time.Time) error {
-	if archive == nil {
-		archive = s.Archive.Bytes()
+// Files is the state as the policy of a change sees it.
+func (s *State) Files() rotation.Files {
+	return rotation.Files{Registry: s.Registry, Archive: s.Archive, Records: s.Records, Dir: s.Paths.Rotations}
+}
+
+// Judge holds the files that a step would write, by path, against the state:
+// what validate-registry will say about the pull request. age is how old the
+// evidence of a retirement may be.
+func (s *State) Judge(files map[string][]byte, now time.Time, age time.Duration) error {
+	reg, archive := s.Registry.Bytes(), s.Archive.Bytes()
+	if text, ok := files[s.Paths.Registry]; ok {
+		reg = text
+	}
+	if text, ok := files[s.Paths.Archive]; ok {
+		archive = text
 	}
 	after, err := registry.Load(s.Paths.Registry, reg, s.Paths.Archive, archive)
 	if err != nil {
 		return err
 	}
-	more := registry.Validate(after.Registry, after.Archive, now)
-	if f, ok := broken(after, append(more, registry.Diff(s.Registry, s.Archive, after.Registry, after.Archive)...), false); ok {
+	head := rotation.Files{Registry: after.Registry, Archive: after.Archive, Dir: s.Paths.Rotations}
+	for _, r := range s.Records {
+		if _, written := files[s.Paths.Record(r.ID)]; !written {
+			head.Records = append(head.Records, r)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if path.Dir(name) != s.Paths.Rotations {
+			continue
+		}
+		r, err := rotation.ParseRecord(name, files[name])
+		if err != nil {
+			return err
+		}
+		head.Records = append(head.Records, r)
+	}
+	more := append(registry.Validate(after.Registry, after.Archive, now), rotation.Judge(s.Files(), head, now, age)...)
+	if f, ok := broken(after, more, false); ok {
 		return &NotSound{f, true}
 	}
 	return nil

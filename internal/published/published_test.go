@@ -162,30 +162,45 @@ func TestReadRefuses(t *testing.T) {
 
 // Judge says before the pull request is opened what the gate would say of it.
 func TestJudge(t *testing.T) {
-	s, err := read(t, false, map[string]string{"signers.json": registryOf(entry("a", 1), entry("b", 2)), "signers.archive.json": archiveOf(entry("z", 9))})
+	merged := record("merged", "", "b")
+	s, err := read(t, false, map[string]string{
+		"signers.json": registryOf(entry("a", 1), entry("b", 2)), "signers.archive.json": archiveOf(entry("z", 9)), "rotations/merged.json": string(merged.JSON()),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	standby := record("r", "", "b")
+	signer, _ := s.Registry.Find("b")
+	standby.Incoming = rotation.SignerOf(signer)
 	for name, tc := range map[string]struct {
-		registry, archive string
-		says              string
+		registry, archive, record string
+		says                      string
 	}{
-		"one added":         {registryOf(entry("a", 1), entry("b", 2), entry("c", 3)), "", ""},
-		"one archived":      {registryOf(entry("b", 2)), archiveOf(entry("z", 9), entry("a", 1)), ""},
-		"one back":          {registryOf(entry("a", 1), entry("b", 2), entry("z", 9)), "", ""},
-		"two added":         {registryOf(entry("a", 1), entry("b", 2), entry("c", 3), entry("d", 4)), "", "one-operation"},
-		"its key taken":     {registryOf(entry("a", 1), entry("b", 2), entry("c", 1)), "", "duplicate-key"},
-		"one removed":       {registryOf(entry("b", 2)), "", "removed-signer"},
-		"a key changed":     {registryOf(entry("a", 4), entry("b", 2)), "", "key-changed"},
-		"archive rewritten": {registryOf(entry("a", 1), entry("b", 2)), archiveOf(), "archive-rewrite"},
-		"nobody left":       {"[]", archiveOf(entry("z", 9), entry("a", 1), entry("b", 2)), "no-signer"},
+		"one added":              {registry: registryOf(entry("a", 1), entry("b", 2), entry("c", 3))},
+		"one archived":           {registryOf(entry("b", 2)), archiveOf(entry("z", 9), entry("a", 1)), "", "retired-without-proof"},
+		"one back":               {registryOf(entry("a", 1), entry("b", 2), entry("z", 9)), "", "", "returned-without-rollback"},
+		"two added":              {registryOf(entry("a", 1), entry("b", 2), entry("c", 3), entry("d", 4)), "", "", "one-operation"},
+		"its key taken":          {registryOf(entry("a", 1), entry("b", 2), entry("c", 1)), "", "", "duplicate-key"},
+		"one removed":            {registryOf(entry("b", 2)), "", "", "removed-signer"},
+		"a key changed":          {registryOf(entry("a", 4), entry("b", 2)), "", "", "key-changed"},
+		"archive rewritten":      {registryOf(entry("a", 1), entry("b", 2)), archiveOf(), "", "archive-rewrite"},
+		"nobody left":            {"[]", archiveOf(entry("z", 9), entry("a", 1), entry("b", 2)), "", "no-signer"},
+		"its record":             {record: string(standby.JSON())},
+		"a record of nobody":     {record: string(record("r", "", "nobody").JSON()), says: "rotation-record"},
+		"the merged record":      {record: string(merged.JSON())},
+		"a merged one rewritten": {record: strings.Replace(string(merged.JSON()), `"actor": "a"`, `"actor": "b"`, 1), says: "record-rewrite"},
 	} {
-		var archive []byte
-		if tc.archive != "" {
-			archive = []byte(tc.archive)
+		files := map[string][]byte{}
+		for path, text := range map[string]string{paths.Registry: tc.registry, paths.Archive: tc.archive, paths.Record("r"): tc.record} {
+			if strings.Contains(text, `"merged"`) {
+				path = paths.Record("merged")
+			}
+			if text != "" {
+				files[path] = []byte(text)
+			}
 		}
-		err := s.Judge([]byte(tc.registry), archive, now)
+		err := s.Judge(files, now, rotation.EvidenceAge)
 		if tc.says == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -197,8 +212,10 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, tc.says)
 		}
 	}
-	if err := s.Judge([]byte("{"), nil, now); err == nil {
-		t.Error("what is no JSON was let pass")
+	for path := range map[string]bool{paths.Registry: true, paths.Record("r"): true} {
+		if err := s.Judge(map[string][]byte{path: []byte("{")}, now, rotation.EvidenceAge); err == nil {
+			t.Errorf("%s: what is no JSON was let pass", path)
+		}
 	}
 }
 

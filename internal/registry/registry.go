@@ -102,6 +102,9 @@ type Registry struct {
 	entries *jsondoc.Value
 }
 
+// Bytes are the registry's text.
+func (r *Registry) Bytes() []byte { return r.doc.Bytes() }
+
 // SHA256 is the digest of the file's bytes, in hex.
 func (r *Registry) SHA256() string { return digestOf(r.doc.Bytes()) }
 

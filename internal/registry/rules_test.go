@@ -78,7 +78,7 @@ func constants(t *testing.T, dir string) []string {
 // Each rule has a section and each section a rule.
 func TestRulesAreDocumented(t *testing.T) {
 	documented := slices.Sorted(maps.Keys(sections(t)))
-	rules := slices.Concat(constants(t, "../chain"), constants(t, "."), constants(t, "../pubkey"))
+	rules := slices.Concat(constants(t, "../chain"), constants(t, "."), constants(t, "../pubkey"), constants(t, "../rotation"))
 	slices.Sort(rules)
 	if rules = slices.Compact(rules); !slices.Equal(documented, rules) {
 		t.Errorf("documented\n%q\nin the source\n%q", documented, rules)
