@@ -14,7 +14,8 @@ drill: ## rehearse a whole rotation on this machine
 	go run ./cmd/drill
 
 test: ## install what the tests need and is missing, run them all
-	tools/deps.sh git curl postgresql nodejs
+	tools/deps.sh git curl postgresql nodejs npm chromium-headless-shell
+	npm ci --prefix tools/axe --ignore-scripts --no-audit --no-fund --silent
 	go test -shuffle=on -timeout=20m ./...
 
 lint: ## gofmt, vet, staticcheck, actionlint, shellcheck

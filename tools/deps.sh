@@ -10,6 +10,9 @@ has() {
       command -v initdb >/dev/null || [[ -x ${PGBIN:-}/initdb ]] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
       ;;
     nodejs) command -v node >/dev/null ;;
+    chromium-headless-shell)
+      command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null
+      ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -139,7 +138,7 @@ func tell(r *gha.Run, in inputs, rec rotation.Record, p pullrequest.Proposal) er
 	case pullrequest.Closed:
 		next += " Or choose another signer-id."
 	}
-	r.Summary(fmt.Sprintf("## Signer %s\n\n%s %s\n\n```\n%s```\n", report.Code(rec.Incoming.ID), next, p.URL, report.EnvFile(settings)))
+	r.Summary(report.Published(rec.Incoming.ID, next, p.URL, settings))
 	r.Logf("%s %s", next, p.URL)
 	for _, note := range p.Notes {
 		r.Logf("note: %s", note)

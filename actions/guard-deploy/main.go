@@ -71,7 +71,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	r.Output("verdict", "open")
 	r.OutputJSON("deploy-env", report.Settings(settings))
 	r.Logf("open: signer %s is published, and KMS key %s is its key", in.SignerID, in.KMSKeyID)
-	r.Summary("## ✔ Deploy signer " + report.Code(in.SignerID) + "\n\n```\n" + report.EnvFile(settings) + "```\n")
+	r.Summary(report.Open(in.SignerID, settings))
 	return nil
 }
 

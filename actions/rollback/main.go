@@ -152,6 +152,6 @@ func tell(r *gha.Run, in inputs, rec rotation.Record, move rotation.Move, p pull
 	for _, note := range p.Notes {
 		r.Logf("note: %s", note)
 	}
-	r.Summary("## Back to signer " + report.Code(rec.Outgoing.ID) + "\n\n" + move.Verdict + ".\n\n" + next + " " + p.URL + "\n\n```\n" + report.EnvFile(settings) + "```\n")
+	r.Summary(report.Back(rec.Outgoing.ID, move.Verdict, next, p.URL, settings))
 	return nil
 }

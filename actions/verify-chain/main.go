@@ -42,6 +42,7 @@ type inputs struct {
 	ExpectSigner       string        `input:"expect-signer"`
 	WaitFor            time.Duration `input:"wait-for"`
 	ReportPath         string        `input:"report-path"`
+	HTMLPath           string        `input:"html-path"`
 	NextCheckpointPath string        `input:"next-checkpoint-path"`
 }
 
@@ -67,7 +68,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return err
 	}
 	rep.StartedAt, rep.Duration = started.UTC(), r.Now().Sub(started).Round(time.Millisecond).String()
-	return tell(r, in, rep, terms.Checkpoint, table)
+	return tell(r, in, files, rep, terms.Checkpoint, table)
 }
 
 // trusted reads registry and archive; a verdict that rests on an unsound file
@@ -133,7 +134,7 @@ func verify(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.
 
 // tell reports the outcome in every form, the next checkpoint last: it must
 // never promise more than what has been reported.
-func tell(r *gha.Run, in inputs, rep *chain.Report, previous *checkpoint.Checkpoint, table checkpoint.Table) error {
+func tell(r *gha.Run, in inputs, files *registry.Files, rep *chain.Report, previous *checkpoint.Checkpoint, table checkpoint.Table) error {
 	if in.ExpectSigner != "" && rep.Use(in.ExpectSigner).Events == 0 {
 		audit.Fail(rep, missing(in, rep))
 	}
@@ -152,6 +153,12 @@ func tell(r *gha.Run, in inputs, rep *chain.Report, previous *checkpoint.Checkpo
 			return err
 		}
 		r.Output("report-path", in.ReportPath)
+	}
+	if in.HTMLPath != "" {
+		page := report.Page(report.Evidence{Chain: rep, Registry: files.Registry, Archive: files.Archive, Origin: report.Origin(r.Origin()), Command: command(r)})
+		if err := r.WriteFile("html-path", in.HTMLPath, page); err != nil {
+			return err
+		}
 	}
 	if next != nil {
 		if err := r.WriteFile("next-checkpoint-path", in.NextCheckpointPath, next.JSON()); err != nil {
@@ -172,6 +179,15 @@ func tell(r *gha.Run, in inputs, rep *chain.Report, previous *checkpoint.Checkpo
 		return nil
 	}
 	return gha.Failed
+}
+
+// command is how to run this again.
+func command(r *gha.Run) report.Command {
+	c := report.Command{Name: "verify-chain"}
+	for _, in := range r.Given() {
+		c.Inputs = append(c.Inputs, report.Input(in))
+	}
+	return c
 }
 
 // missing says that the expected signer has not signed, and who has.

@@ -16,6 +16,7 @@
 package gha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,6 +158,7 @@ type Run struct {
 	Now func() time.Time
 
 	spec    actionspec.Spec
+	given   []Argument
 	env     map[string]string
 	hosted  bool // on a GitHub Actions runner
 	actions *githubactions.Action
@@ -195,6 +197,26 @@ func newRun(p Process) *Run {
 // Getenv gives a fact about the runner, such as GITHUB_REPOSITORY, or "".
 // Inputs are fields, not variables.
 func (r *Run) Getenv(name string) string { return r.env[name] }
+
+// Origin says who runs this where: what a report names. What the runner has not
+// told is empty.
+type Origin struct{ Actor, Repository, Commit, RunURL string }
+
+// Origin is read from the runner's variables.
+func (r *Run) Origin() Origin {
+	o := Origin{Actor: r.Getenv("GITHUB_ACTOR"), Repository: r.Getenv("GITHUB_REPOSITORY"), Commit: r.Getenv("GITHUB_SHA")}
+	if id := r.Getenv("GITHUB_RUN_ID"); id != "" {
+		o.RunURL = cmp.Or(r.Getenv("GITHUB_SERVER_URL"), "https://github.com") + "/" + o.Repository + "/actions/runs/" + id
+	}
+	return o
+}
+
+// Argument is an input as it was given. A secret has its variable and no value.
+type Argument struct{ Name, Value, Secret string }
+
+// Given lists the inputs that were given and differ from their defaults, in
+// the order of action.yml: enough to run the same again.
+func (r *Run) Given() []Argument { return r.given }
 
 // guard turns a panic into an error. A stack is printed only in debug runs,
 // because it may show arguments.

@@ -77,6 +77,14 @@ func (r *Run) bind(p Process, dst any) error {
 		if g.value == "" && !g.bare && !strings.Contains(in.Default, "${{") {
 			g.value = in.Default
 		}
+		switch {
+		case secret && g.value != "":
+			r.given = append(r.given, Argument{Name: in.Name, Secret: in.Env})
+		case g.bare:
+			r.given = append(r.given, Argument{Name: in.Name, Value: "true"})
+		case g.value != in.Default && g.value != "":
+			r.given = append(r.given, Argument{Name: in.Name, Value: g.value})
+		}
 		var err error
 		switch {
 		case secret && g.flag:

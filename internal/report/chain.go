@@ -13,20 +13,19 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
-// listed bounds the findings that a summary shows; the JSON report has more.
-const listed = 50
+// Bounds of what a summary lists of one rule: at once, and folded. The JSON
+// report has more.
+const (
+	listed       = 10
+	folded       = 50
+	listedSigner = 50
+)
 
 // Chain is the summary of a verification.
 func Chain(r *chain.Report) string {
 	var b strings.Builder
-	switch {
-	case r.Events == 0 && r.Verdict == chain.Undetermined:
-		b.WriteString("## – Audit chain: no events yet, so nothing was verified\n\n")
-	case r.Verdict == chain.Verified:
-		fmt.Fprintf(&b, "## ✔ Audit chain verified: %s events\n\n", number(r.Events))
-	default:
-		fmt.Fprintf(&b, "## ✖ Audit chain: verification FAILED, %s finding(s) in %s events\n\n", number(r.FindingsTotal), number(r.Events))
-	}
+	verdict := verdictOf(r)
+	fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", verdict.Mark, verdict.Text, meaning(r))
 	if r.Head != "" {
 		fmt.Fprintf(&b, "Head %s at position %s.", code(r.Head), number(r.Length))
 		if len(r.Tips) > 1 {
@@ -34,32 +33,60 @@ func Chain(r *chain.Report) string {
 		}
 		b.WriteString("\n\n")
 	}
-	findings(&b, r.Findings, r.FindingsTotal)
+	findings(&b, r.Findings, r.FindingsTotal, r.ByRule)
 	signers(&b, r)
-	b.WriteString("**What this does not show.** ")
-	if r.TruncationExcluded {
-		fmt.Fprintf(&b, "Events after the checkpoint %s could have been cut off since. ", code(r.Checkpoint.From))
-	} else {
-		b.WriteString("Without a checkpoint, events cut off the end would not be noticed (set checkpoint-path). ")
-	}
-	fmt.Fprintf(&b, "No digest covers the columns %s: whoever can write to the table can change them unseen.\n", code(strings.Join(r.UnauthenticatedColumns, ", ")))
+	b.WriteString("**What this does not show.** " + strings.Join(limits(r), " ") + "\n")
 	return b.String()
+}
+
+// signerIDs are the signer ids of the rows, in order of appearance.
+func signerIDs(r *chain.Report) []string {
+	return slices.SortedFunc(maps.Keys(r.Signers), func(x, y string) int {
+		return cmp.Or(cmp.Compare(r.Signers[x].FirstPosition, r.Signers[y].FirstPosition), cmp.Compare(x, y))
+	})
 }
 
 func signers(b *strings.Builder, r *chain.Report) {
 	if len(r.Signers) == 0 {
 		return
 	}
-	ids := slices.SortedFunc(maps.Keys(r.Signers), func(x, y string) int {
-		return cmp.Or(cmp.Compare(r.Signers[x].FirstPosition, r.Signers[y].FirstPosition), cmp.Compare(x, y))
-	})
+	ids := signerIDs(r)
 	var rows [][]string
-	for _, id := range ids {
+	for _, id := range ids[:min(len(ids), listedSigner)] {
 		u := r.Signers[id]
 		rows = append(rows, []string{code(id), text(u.State), number(u.Events), number(u.FirstPosition), number(u.LastPosition), moment(u.LastCreatedAt)})
 	}
 	b.WriteString("### Signers, in order of appearance\n\n")
+	gantt(b, stretches(r, nil))
 	table(b, []string{"signer id in the rows", "state", "events", "first position", "last position", "last event (its own claim)"}, rows)
+	if len(ids) > len(rows) {
+		fmt.Fprintf(b, "… and %s more, in the JSON report.\n\n", count(int64(len(ids)-len(rows)), "signer id"))
+	}
+}
+
+// gantt draws who signed which positions, where there is more than one to be
+// compared. Mermaid counts in seconds, which are positions here.
+func gantt(b *strings.Builder, all []stretch) {
+	if len(all) < 2 {
+		return
+	}
+	b.WriteString("```mermaid\ngantt\n  title Who signed what, by position in the chain\n  dateFormat X\n  axisFormat %s\n")
+	tags := map[string]string{"active": "active, ", "retired": "done, ", "compromised": "crit, ", "unknown": "crit, "}
+	for _, s := range all[:min(len(all), maxLanes)] {
+		fmt.Fprintf(b, "  section %s\n  %s, %s to %s :%s%d, %d\n", label(s.id), label(s.state), number(s.first), number(s.last), tags[s.state], s.first, s.last+1)
+	}
+	b.WriteString("```\n\n")
+}
+
+// label is what is left of a text in a Mermaid diagram, where colons, hashes
+// and semicolons mean something.
+func label(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" ._/-…", c) {
+			return c
+		}
+		return '_'
+	}, short(s, 40))
 }
 
 func moment(t *time.Time) string {
@@ -69,20 +96,32 @@ func moment(t *time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-// findings lists findings, worst first.
-func findings(b *strings.Builder, fs []finding.Finding, total int64) {
+// findings lists findings by their rule, the worst first, each with what it
+// means and what to do.
+func findings(b *strings.Builder, fs []finding.Finding, total int64, perRule map[string]int64) {
 	if len(fs) == 0 {
 		return
 	}
-	b.WriteString("### Findings\n\n")
-	var rows [][]string
-	for _, f := range fs[:min(len(fs), listed)] {
-		mark := map[finding.Severity]string{finding.Error: "✖", finding.Warning: "⚠", finding.Note: "ℹ"}[f.Severity]
-		rows = append(rows, []string{mark + " " + code(f.Rule), code(f.Where()), text(f.Message)})
-	}
-	table(b, []string{"rule", "where", "what, and what to do"}, rows)
-	if total > int64(len(rows)) {
-		fmt.Fprintf(b, "… and %s more; the JSON report (report-path) lists up to 1,000 of each rule.\n\n", number(total-int64(len(rows))))
+	fmt.Fprintf(b, "### Findings: %s\n\n", howMany(fs, total))
+	for _, g := range byRule(fs, perRule) {
+		fmt.Fprintf(b, "#### %s %s: %s\n\n", severityMarks[g.severity], code(g.rule), count(g.total, "finding"))
+		if g.advice.Do != "" {
+			fmt.Fprintf(b, "- **What it means.** %s\n- **What to do.** %s\n\n", g.advice.Means, g.advice.Do)
+		}
+		var rows [][]string
+		for _, f := range g.list[:min(len(g.list), listed+folded)] {
+			rows = append(rows, []string{code(f.Where()), text(f.Message)})
+		}
+		head := []string{"where", "what was found"}
+		table(b, head, rows[:min(len(rows), listed)])
+		if more := rows[min(len(rows), listed):]; len(more) > 0 {
+			fmt.Fprintf(b, "<details><summary>Show %d more</summary>\n\n", len(more))
+			table(b, head, more)
+			b.WriteString("</details>\n\n")
+		}
+		if left := g.total - int64(len(rows)); left > 0 {
+			fmt.Fprintf(b, "… and %s more; the JSON report (report-path) lists up to 1,000 of each rule.\n\n", number(left))
+		}
 	}
 }
 
@@ -90,14 +129,14 @@ func findings(b *strings.Builder, fs []finding.Finding, total int64) {
 func Registry(fs []finding.Finding, signers, retired int, digest string) string {
 	var b strings.Builder
 	if n := finding.Count(fs, finding.Error); n > 0 {
-		fmt.Fprintf(&b, "## ✖ Signer registry refused: %d error(s)\n\n", n)
+		fmt.Fprintf(&b, "## ✖ Signer registry refused: %s\n\nDo not merge: repair what is named below, at its line.\n\n", count(int64(n), "error"))
 	} else {
-		fmt.Fprintf(&b, "## ✔ Signer registry is sound: %d signer(s), %d archived\n\n", signers, retired)
+		fmt.Fprintf(&b, "## ✔ Signer registry is sound: %s, %d archived\n\n", count(int64(signers), "signer"), retired)
 	}
 	if digest != "" {
 		fmt.Fprintf(&b, "SHA-256 of the file: %s\n\n", code(digest))
 	}
-	findings(&b, fs, int64(len(fs)))
+	findings(&b, fs, int64(len(fs)), nil)
 	return b.String()
 }
 
@@ -108,6 +147,14 @@ func number(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// count says how many there are of a thing.
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return number(n) + " " + thing
 }
 
 // FindingsFile is validate-registry's report file.
@@ -123,12 +170,4 @@ type FindingsFile struct {
 // Findings is the report file of a validation.
 func Findings(verdict string, f *registry.Files, fs []finding.Finding) FindingsFile {
 	return FindingsFile{1, verdict, len(f.Registry.Signers), f.Registry.SHA256(), f.Archive.SHA256(), append([]finding.Finding{}, fs...)}
-}
-
-// Closed is the summary of a deployment that must not go ahead.
-func Closed(fs []finding.Finding) string {
-	var b strings.Builder
-	b.WriteString("## ✖ Do not deploy\n\n")
-	findings(&b, fs, int64(len(fs)))
-	return b.String()
 }

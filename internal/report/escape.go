@@ -52,10 +52,15 @@ func text(s string) string { return markdown.Replace(visible(s)) }
 // link renders an address that GitHub or the runner gave; anything that does
 // not look like one is plain text.
 func link(url string) string {
-	if !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") || strings.ContainsAny(url, " <>()[]\"`|") || visible(url) != url {
+	if !plainAddress(url) {
 		return text(url)
 	}
 	return "<" + url + ">"
+}
+
+// plainAddress tells whether a text looks like an address, and like no more.
+func plainAddress(url string) bool {
+	return (strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://")) && !strings.ContainsAny(url, " <>()[]\"`|") && visible(url) == url
 }
 
 // code puts s into a code span, in which nothing is a link or a mention. In a
@@ -95,16 +100,4 @@ func JSON(v any) []byte {
 		panic(err) // reports are plain values
 	}
 	return []byte(b.String())
-}
-
-// Code puts an untrusted text into a code span.
-func Code(s string) string { return code(s) }
-
-// Settings are deploy settings as the object that the output deploy-env holds.
-func Settings(list [][2]string) map[string]string {
-	m := make(map[string]string, len(list))
-	for _, kv := range list {
-		m[kv[0]] = kv[1]
-	}
-	return m
 }

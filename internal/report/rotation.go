@@ -42,21 +42,35 @@ var gateMarks = map[rotation.GateState]string{
 	rotation.Passed: "✔ passed", rotation.Waiting: "… waiting", rotation.Against: "✖ against", rotation.Unproven: "? not proven", rotation.Off: "– off",
 }
 
+// gateMark is a state as people read it; a state that is not known here never
+// reads as passed.
+func gateMark(s rotation.GateState) string {
+	if m, ok := gateMarks[s]; ok {
+		return m
+	}
+	return "? " + visible(string(s))
+}
+
 // Gates is the summary of finalize.
 func Gates(statuses []Status) string {
 	var b strings.Builder
 	if len(statuses) == 0 {
-		return "## ✔ No rotation is in flight\n"
+		return "## ✔ No rotation is in flight\n\nNothing to do.\n"
 	}
 	for _, s := range statuses {
-		fmt.Fprintf(&b, "## Rotation %s: %s\n\n", code(s.Rotation), headline(s))
+		h := headlineOf(s)
+		fmt.Fprintf(&b, "## %s Rotation %s: %s\n\n", h.Mark, code(s.Rotation), text(h.Text))
 		if s.record != nil && s.record.Outgoing != nil {
 			fmt.Fprintf(&b, "From signer %s to %s, opened %s by %s.\n\n", code(s.record.Outgoing.ID), code(s.record.Incoming.ID), stamp(s.record.CreatedAt), code(s.record.Actor))
 		}
-		gates(&b, s.Gates)
-		if s.PullRequest != "" {
-			fmt.Fprintf(&b, "%s %s\n\n", text(s.Next), link(s.PullRequest))
+		if next := advise(s); next != "" {
+			fmt.Fprintf(&b, "**What to do next.** %s", text(next))
+			if s.PullRequest != "" {
+				b.WriteString(" " + link(s.PullRequest))
+			}
+			b.WriteString("\n\n")
 		}
+		gates(&b, s.Gates)
 	}
 	return b.String()
 }
@@ -67,25 +81,80 @@ func gates(b *strings.Builder, list []rotation.Gate) {
 	}
 	var rows [][]string
 	for _, g := range list {
-		rows = append(rows, []string{g.ID + " " + text(g.Name), gateMarks[g.State], text(g.Detail)})
+		rows = append(rows, []string{text(g.ID + " " + g.Name), text(gateMark(g.State)), text(g.Detail)})
 	}
 	table(b, []string{"gate", "state", "evidence"}, rows)
 }
 
-// headline says in a few words what happens next.
-func headline(s Status) string {
-	a := rotation.Assessment{Gates: s.Gates}
+// headlineOf says in a few words how far a rotation is.
+func headlineOf(s Status) headline {
+	a, phase := rotation.Assessment{Gates: s.Gates}, visible(string(s.Phase))
 	switch {
+	case s.Phase == rotation.Compromised:
+		return headline{"⚠", "open", phase}
 	case s.Phase.Over():
-		return string(s.Phase)
+		return headline{"–", "quiet", phase}
 	case a.Count(rotation.Against) > 0:
-		return "✖ evidence against retiring the old signer"
+		return headline{"✖", "bad", "evidence against retiring the old signer"}
 	case !a.Due():
-		return "… " + string(s.Phase) + ", waiting"
+		return headline{"…", "open", phase + ", waiting"}
 	case a.Count(rotation.Unproven) > 0:
-		return "? not proven"
+		return headline{"?", "open", "not proven"}
+	case s.Phase != rotation.Finalizable:
+		return headline{"?", "open", phase + ", not judged to the end"}
 	}
-	return "✔ the old signer can be retired"
+	return headline{"✔", "ok", "the old signer can be retired"}
+}
+
+// advise says what somebody has to do next, if anybody has to.
+func advise(s Status) string {
+	if s.PullRequest != "" {
+		return s.Next
+	}
+	if s.Phase.Over() {
+		return ""
+	}
+	for _, state := range []rotation.GateState{rotation.Against, rotation.Waiting, rotation.Unproven} {
+		for _, g := range s.Gates {
+			if g.State != state || g.ID == "G3" && state == rotation.Waiting {
+				continue
+			}
+			do := gateAdvice[g.ID][state]
+			if do == "" {
+				do = "Read the evidence below."
+			}
+			switch state {
+			case rotation.Against:
+				return fmt.Sprintf("Gate %s speaks against it: %s Nothing is archived until that is explained.", g.ID, do)
+			case rotation.Unproven:
+				return fmt.Sprintf("Gate %s is not proven: %s Until then this counts as could-not-tell, never as passed.", g.ID, do)
+			}
+			return fmt.Sprintf("Gate %s waits: %s", g.ID, do)
+		}
+	}
+	return ""
+}
+
+// gateAdvice is what to do about a gate that is not passed.
+var gateAdvice = map[string]map[rotation.GateState]string{
+	"G1": {
+		rotation.Waiting:  "nothing to do before the time that it names; finalize looks again on its own.",
+		rotation.Unproven: "set the clock right, of the database or of the runner.",
+	},
+	"G2": {rotation.Waiting: "deploy the incoming signer everywhere (guard-deploy stands before it), and find the writer that still uses the old one."},
+	"G3": {rotation.Against: "run verify-chain and look at the rows that it names."},
+	"G4": {rotation.Against: "history before the checkpoint was cut off or rewritten, or this is another table: look at the rules truncated and checkpoint-mismatch."},
+	"G5": {
+		rotation.Waiting:  "nothing to do; CloudTrail delivers late, finalize asks again on its own.",
+		rotation.Against:  "find the system that still signs with the old key: the CloudTrail event that is named has its user and address. Deploy the current signer there.",
+		rotation.Unproven: "see that the trail records KMS events and that the role may call cloudtrail:LookupEvents; a reviewed cloudtrail: off does without.",
+	},
+	"G6": {
+		rotation.Waiting:  "refresh the verifiers that are named.",
+		rotation.Against:  "refresh the verifiers that are named.",
+		rotation.Unproven: "see that the verifiers that are named answer.",
+	},
+	"G7": {rotation.Waiting: "finish the other rotation or roll it back."},
 }
 
 // Proposal is what every pull request text names.
@@ -147,10 +216,10 @@ func plan(b *strings.Builder, p Proposal) {
 		b.WriteByte('\n')
 		return
 	}
-	fmt.Fprintf(b, "4. Overlap of %s from the last event of the old signer; deployed right now, that ends at %s or later.\n", overlap, stamp(p.Record.CreatedAt.Add(overlap)))
+	fmt.Fprintf(b, "4. Overlap of %s from the last event of the old signer; deployed right now, that ends at %s or later.\n", duration(overlap), stamp(p.Record.CreatedAt.Add(overlap)))
 	b.WriteString("5. `finalize` opens the pull request that archives the old signer once its gates are passed. Until then, and after it, `rollback` goes back.\n\n")
 	if p.Record.Policy.ShortAllowed && overlap < rotation.MinOverlap {
-		fmt.Fprintf(b, "> ⚠ The overlap is shorter than %s (allow-short-overlap).\n\n", rotation.MinOverlap)
+		fmt.Fprintf(b, "> ⚠ The overlap is shorter than %s (allow-short-overlap).\n\n", duration(rotation.MinOverlap))
 	}
 }
 
@@ -159,16 +228,6 @@ func settings(b *strings.Builder, list [][2]string) {
 		return
 	}
 	b.WriteString("### Deploy settings\n\n```\n" + EnvFile(list) + "```\n\n")
-}
-
-// EnvFile renders settings as NAME=value lines. Values hold no line ends: ids
-// and ARNs are checked before.
-func EnvFile(list [][2]string) string {
-	var b strings.Builder
-	for _, kv := range list {
-		fmt.Fprintf(&b, "%s=%s\n", kv[0], visible(kv[1]))
-	}
-	return b.String()
 }
 
 // Finalize is the text of the pull request that archives a signer.

@@ -1,0 +1,70 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+)
+
+// Open is the summary of a deployment that may go ahead.
+func Open(signerID string, list [][2]string) string {
+	return "## ✔ Deploy signer " + code(signerID) + "\n\nThe signer is published, and the KMS key is its key. Deploy with these settings, all four together:\n\n```\n" + EnvFile(list) + "```\n"
+}
+
+// Closed is the summary of a deployment that must not go ahead.
+func Closed(fs []finding.Finding) string {
+	var b strings.Builder
+	b.WriteString("## ✖ Do not deploy\n\nEvents signed after this deployment could not be verified. Nothing was changed; the signer that is deployed now goes on.\n\n")
+	findings(&b, fs, int64(len(fs)), nil)
+	return b.String()
+}
+
+// Published is the summary of add-signer; next says what has become of its
+// pull request and what is to be done, url is where it stands.
+func Published(signerID, next, url string, list [][2]string) string {
+	return fmt.Sprintf("## Signer %s\n\n**What to do next.** %s%s\n\nDeploy with these settings, once the pull request is merged:\n\n```\n%s```\n", code(signerID), text(next), after(url), EnvFile(list))
+}
+
+// Back is the summary of a rollback.
+func Back(signerID, verdict, next, url string, list [][2]string) string {
+	return fmt.Sprintf("## Back to signer %s\n\n%s.\n\n**What to do next.** %s%s\n\nDeploy with these settings:\n\n```\n%s```\n", code(signerID), text(verdict), text(next), after(url), EnvFile(list))
+}
+
+func after(url string) string {
+	if url == "" {
+		return ""
+	}
+	return " " + link(url)
+}
+
+// EnvFile renders settings as NAME=value lines. Values hold no line ends: ids
+// and ARNs are checked before.
+func EnvFile(list [][2]string) string {
+	var b strings.Builder
+	for _, kv := range list {
+		fmt.Fprintf(&b, "%s=%s\n", kv[0], visible(kv[1]))
+	}
+	return b.String()
+}
+
+// Settings are deploy settings as the object that the output deploy-env holds.
+func Settings(list [][2]string) map[string]string {
+	m := make(map[string]string, len(list))
+	for _, kv := range list {
+		m[kv[0]] = kv[1]
+	}
+	return m
+}
+
+// duration writes whole hours and days as people do.
+func duration(d time.Duration) string {
+	switch {
+	case d > 0 && d%time.Hour == 0:
+		return count(int64(d/time.Hour), "hour")
+	case d > 0 && d%time.Minute == 0:
+		return count(int64(d/time.Minute), "minute")
+	}
+	return d.String()
+}
