@@ -13,6 +13,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/report"
 )
 
 // out is where everything is left to be looked at.
@@ -42,7 +45,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, asFile bool) error {
+func run(ctx context.Context, asFile bool) (err error) {
 	if err := os.RemoveAll(out); err != nil {
 		return err
 	}
@@ -52,9 +55,8 @@ func run(ctx context.Context, asFile bool) error {
 	t := &timeline{start: time.Now()}
 	t.heading("Set the stage")
 	w, err := build(ctx, t, asFile)
-	if w != nil {
-		defer w.close()
-	}
+	defer w.close()
+	defer func() { err = errors.Join(err, w.index(t, err)) }()
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func run(ctx context.Context, asFile bool) error {
 	if bad := w.github.Violations(); len(bad) > 0 {
 		return fmt.Errorf("%d request(s) to GitHub break its published API description, the first: %s", len(bad), bad[0])
 	}
-	fmt.Printf("\n✔ %d steps in %s. Everything is in %s/: the repository (repository.git), pull request texts, reports, and what each step printed (steps/).\n",
+	fmt.Printf("\n✔ %d steps in %s. Open %s/index.html: it shows the chain, and leads to pull request texts, reports, evidence pages and what each step printed.\n",
 		t.steps, time.Since(t.start).Round(100*time.Millisecond), out)
 	return nil
 }
@@ -86,9 +88,13 @@ func run(ctx context.Context, asFile bool) error {
 type timeline struct {
 	start time.Time
 	steps int
+	parts []report.Part
 }
 
-func (t *timeline) heading(name string) { fmt.Printf("\n%s\n", name) }
+func (t *timeline) heading(name string) {
+	fmt.Printf("\n%s\n", name)
+	t.parts = append(t.parts, report.Part{Heading: name})
+}
 
 // step is one line of the timeline.
 type step struct {
@@ -105,7 +111,10 @@ func (t *timeline) play(steps ...step) error {
 		if err != nil {
 			mark = "✖"
 		}
-		fmt.Printf("  %s %5.1fs  %s", mark, time.Since(t.start).Seconds(), s.name)
+		at := fmt.Sprintf("%.1fs", time.Since(t.start).Seconds())
+		last := &t.parts[len(t.parts)-1]
+		last.Steps = append(last.Steps, report.Step{Passed: err == nil, At: at, Name: s.name, Detail: detail})
+		fmt.Printf("  %s %6s  %s", mark, at, s.name)
 		if detail != "" {
 			fmt.Printf(": %s", detail)
 		}

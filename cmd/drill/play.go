@@ -21,6 +21,7 @@ func (w *world) verify(ctx context.Context, want int, name string, more map[stri
 	inputs := w.events.inputs()
 	inputs["INPUT_REGISTRY_PATH"] = registryF
 	inputs["INPUT_REPORT_PATH"] = abs(filepath.Join(out, "report-"+name+".json"))
+	inputs["INPUT_HTML_PATH"] = abs(filepath.Join(out, "evidence-"+name+".html"))
 	for k, v := range more {
 		inputs[k] = v
 	}
@@ -163,6 +164,9 @@ func afterwards(ctx context.Context, t *timeline, w *world) error {
 		step{"the new signer goes on", func() (string, error) { return "100 events", w.sign(ctx, w.newARN, pubkey.Ed25519, 100) }},
 		step{"verify-chain: every event, old and new", func() (string, error) {
 			r, err := w.verify(ctx, 0, "after", map[string]string{"INPUT_CHECKPOINT_PATH": checkpoint(), "INPUT_NEXT_CHECKPOINT_PATH": checkpoint()})
+			if err == nil {
+				err = w.keep("after")
+			}
 			return r.outputs["events"] + " events, " + r.outputs["verdict"] + ", signers " + r.outputs["signers"], err
 		}},
 		step{"the old key signs once more, in a copy: an alarm", func() (string, error) {

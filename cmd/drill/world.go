@@ -18,6 +18,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/report"
 )
 
 const (
@@ -41,6 +42,7 @@ type world struct {
 	add      pull // the add-signer pull request
 	fin      pull // the finalize pull request
 	runs     int
+	evidence report.Evidence // for the page at the end
 }
 
 type pull struct {

@@ -162,8 +162,8 @@ type (
 func Page(e Evidence) []byte {
 	p := page{Style: template.CSS(pageCSS), Policy: pagePolicy, Kicker: "Audit chain: evidence of a verification"}
 	p.Headline = e.headline()
-	p.rehearsal(e)
 	p.rotations(e.Rotations)
+	p.rehearsal(e)
 	p.Facts = append(p.Facts, e.Origin.facts()...)
 	if e.Chain != nil {
 		p.chain(e)

@@ -95,7 +95,7 @@ func says(r *chain.Report, all []stretch, changes []handover, checkpoint int64) 
 	for _, s := range all {
 		switch {
 		case s.boundary == 0:
-		case s.last > s.boundary:
+		case s.beyond > 0:
 			list = append(list, fmt.Sprintf("✖ %s signed beyond its boundary, position %s: its last event stands at %s. Events beyond a boundary are not trusted.", visible(s.id), number(s.boundary), number(s.last)))
 		default:
 			list = append(list, fmt.Sprintf("%s may speak up to its boundary, position %s, and has signed nothing after it.", visible(s.id), number(s.boundary)))
@@ -161,9 +161,9 @@ func (p *picture) bars(s stretch, y int) []bar {
 			list = append(list, bar{Class: class, X: p.at(part.from), W: p.width(part), Y: y})
 		}
 	}
-	if s.boundary > 0 && s.last > s.boundary {
+	if s.beyond > 0 {
 		add(class, span{s.first, s.boundary})
-		add("beyond", span{max(s.first, s.boundary+1), s.last})
+		add("beyond", span{max(s.first, s.beyond), s.last})
 	} else {
 		add(class, span{s.first, s.last})
 	}

@@ -19,6 +19,9 @@ type stretch struct {
 	// boundary is the last position at which an archived signer may speak, 0
 	// where nothing bounds it.
 	boundary int64
+	// beyond is where it first signed after its boundary, as far as findings
+	// tell; 0 where it did not.
+	beyond int64
 }
 
 // stretches lists who has signed what, in order of appearance; events without
@@ -41,13 +44,28 @@ func stretches(r *chain.Report, archive *registry.Archive) []stretch {
 		s := stretch{id: id, state: use.State, events: use.Events, first: use.FirstPosition, last: use.LastPosition}
 		if archive != nil && s.ended() {
 			if was, ok := archive.Find(id); ok {
-				s.boundary = was.Boundary.Position
+				s.boundary, s.beyond = was.Boundary.Position, beyond(r, was.Boundary.Position, s.last)
 			}
 		}
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b stretch) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.id, b.id)) })
 	return all
+}
+
+// beyond is the first position after a boundary at which a retired signer is
+// found, or the one next to the boundary if the findings name none.
+func beyond(r *chain.Report, boundary, last int64) int64 {
+	if last <= boundary {
+		return 0
+	}
+	first := int64(0)
+	for _, f := range r.Findings {
+		if f.Rule == chain.RuleRetiredSignerUsed && f.Position > boundary && f.Position <= last && (first == 0 || f.Position < first) {
+			first = f.Position
+		}
+	}
+	return max(first, boundary+1)
 }
 
 // ended tells whether the signer must sign no more.
