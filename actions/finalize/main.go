@@ -40,6 +40,7 @@ type inputs struct {
 	CloudTrail     string        `input:"cloudtrail"`
 	MaxEvidenceAge time.Duration `input:"max-evidence-age"`
 	ReportPath     string        `input:"report-path"`
+	HTMLPath       string        `input:"html-path"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
@@ -84,6 +85,15 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	for _, rec := range over {
 		statuses = append(statuses, report.NewStatus(rec, rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, state.Registry, state.Archive)}))
+	}
+	if in.HTMLPath != "" {
+		page := report.Page(report.Evidence{
+			Chain: f.report, Registry: state.Registry, Archive: state.Archive, Rotations: statuses,
+			Origin: report.Origin(r.Origin()), Inputs: r.Given(),
+		})
+		if err := r.WriteFile("html-path", in.HTMLPath, page); err != nil {
+			return err
+		}
 	}
 	return tell(r, in, statuses, proposal)
 }

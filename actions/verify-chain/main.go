@@ -155,7 +155,7 @@ func tell(r *gha.Run, in inputs, files *registry.Files, rep *chain.Report, previ
 		r.Output("report-path", in.ReportPath)
 	}
 	if in.HTMLPath != "" {
-		page := report.Page(report.Evidence{Chain: rep, Registry: files.Registry, Archive: files.Archive, Origin: report.Origin(r.Origin()), Command: command(r)})
+		page := report.Page(report.Evidence{Chain: rep, Registry: files.Registry, Archive: files.Archive, Origin: report.Origin(r.Origin()), Inputs: r.Given()})
 		if err := r.WriteFile("html-path", in.HTMLPath, page); err != nil {
 			return err
 		}
@@ -179,15 +179,6 @@ func tell(r *gha.Run, in inputs, files *registry.Files, rep *chain.Report, previ
 		return nil
 	}
 	return gha.Failed
-}
-
-// command is how to run this again.
-func command(r *gha.Run) report.Command {
-	c := report.Command{Name: "verify-chain"}
-	for _, in := range r.Given() {
-		c.Inputs = append(c.Inputs, report.Input(in))
-	}
-	return c
 }
 
 // missing says that the expected signer has not signed, and who has.

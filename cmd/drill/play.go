@@ -122,6 +122,7 @@ func (w *world) finalize(ctx context.Context, phase string) (string, error) {
 func (w *world) finalizeInputs() map[string]string {
 	inputs := common(w.events.inputs())
 	inputs["INPUT_CHECKPOINT_PATH"] = checkpoint()
+	inputs["INPUT_HTML_PATH"] = abs(filepath.Join(out, "evidence-finalize.html"))
 	inputs["INPUT_CLOUDTRAIL"] = "off" // it delivers up to 20 minutes late, a rehearsal takes seconds
 	return inputs
 }

@@ -212,7 +212,8 @@ func (r *Run) Origin() Origin {
 }
 
 // Argument is an input as it was given. A secret has its variable and no value.
-type Argument struct{ Name, Value, Secret string }
+// It has no type of its own, so that a report can take it as it is.
+type Argument = struct{ Name, Value, Secret string }
 
 // Given lists the inputs that were given and differ from their defaults, in
 // the order of action.yml: enough to run the same again.

@@ -32,7 +32,8 @@ type Evidence struct {
 	// Rotations are those that finalize has looked at.
 	Rotations []Status
 	Origin    Origin
-	Command   Command
+	// Inputs are those that the action was given.
+	Inputs []Input
 	// Rehearsal are the steps of a drill, Files what lies beside the page.
 	Rehearsal *Rehearsal
 	Files     []File
@@ -41,14 +42,8 @@ type Evidence struct {
 // Origin says who has run what where; members that are not known are empty.
 type Origin struct{ Actor, Repository, Commit, RunURL string }
 
-// Command is how an action was run.
-type Command struct {
-	Name   string
-	Inputs []Input
-}
-
 // Input is an input as it was given; a secret has its variable and no value.
-type Input struct{ Name, Value, Secret string }
+type Input = struct{ Name, Value, Secret string }
 
 // Rehearsal is what a drill has done.
 type Rehearsal struct {
@@ -467,6 +462,12 @@ func (p *page) rehearsal(e Evidence) {
 	}
 }
 
+// verifying are the inputs on which a verdict depends.
+var verifying = []string{
+	"database-url", "events-path", "table", "registry-path", "archive-path", "hmac-secrets-path", "exceptions-path", "checkpoint-path",
+	"require-checkpoint", "allow-empty", "strict-numbers", "expect-signer",
+}
+
 // commands say how anybody can come to the same verdict.
 func (p *page) commands(e Evidence) {
 	if e.Registry != nil {
@@ -476,23 +477,21 @@ func (p *page) commands(e Evidence) {
 		}
 		p.Commands = append(p.Commands, command{"Check that you have the same registry and archive: the digests stand above.", "Digests of the files", line})
 	}
-	if e.Command.Name == "" {
+	if len(e.Inputs) == 0 {
 		return
 	}
 	p.Commands = append(p.Commands, command{"Build the tool from the commit that you have pinned and reviewed, in a checkout of it.", "Build", "go build -o bin/ ./actions/..."})
-	var words []string
-	for _, in := range e.Command.Inputs {
-		if in.Secret != "" {
-			words = append(words, visible(in.Secret)+"=…")
+	var secrets, flags []string
+	for _, in := range e.Inputs {
+		switch {
+		case !slices.Contains(verifying, in.Name):
+		case in.Secret != "":
+			secrets = append(secrets, visible(in.Secret)+"=…")
+		default:
+			flags = append(flags, quote("--"+in.Name+"="+in.Value))
 		}
 	}
-	words = append(words, "bin/"+visible(e.Command.Name))
-	for _, in := range e.Command.Inputs {
-		// What it wrote is not needed to come to the same verdict.
-		if in.Secret == "" && !strings.HasSuffix(in.Name, "report-path") && in.Name != "html-path" && in.Name != "next-checkpoint-path" {
-			words = append(words, quote("--"+in.Name+"="+in.Value))
-		}
-	}
+	words := slices.Concat(secrets, []string{"bin/verify-chain"}, flags)
 	why := "Verify every event again, with the same inputs."
 	if e.Chain != nil && e.Chain.Head != "" {
 		why += fmt.Sprintf(" The position and digest of the head must be those above, or the chain must have grown since; to hold it against this very state, put {\"count\": %d, \"head\": \"%s\"} into a file and name it with --checkpoint-path.", e.Chain.Length, visible(e.Chain.Head))

@@ -58,7 +58,7 @@ func evidences(t *testing.T) map[string]Evidence {
 		ToolVersion: "v0.1.0", StartedAt: later, Duration: "1.52s",
 	}
 	origin := Origin{"release-captain", "acme/kernel", strings.Repeat("4", 40), "https://github.com/acme/kernel/actions/runs/77"}
-	command := Command{"verify-chain", []Input{{Name: "database-url", Secret: "INPUT_DATABASE_URL"}, {Name: "table", Value: "public.audit events"}, {Name: "checkpoint-path", Value: "checkpoint.json"}, {Name: "html-path", Value: "evidence.html"}}}
+	inputs := []Input{{Name: "database-url", Secret: "INPUT_DATABASE_URL"}, {Name: "table", Value: "public.audit events"}, {Name: "checkpoint-path", Value: "checkpoint.json"}, {Name: "html-path", Value: "evidence.html"}}
 	record := rotation.Record{
 		Version: 1, ID: "rotate-audit-2027-fb04dcb6", CreatedAt: noon, Actor: "release-captain", Reason: "the yearly rotation, see <incident> #12", RunURL: origin.RunURL,
 		Outgoing: &rotation.Signer{ID: "audit-2026", Algorithm: "hmac-sha256", KMSKeyARN: oldARN},
@@ -101,9 +101,9 @@ func evidences(t *testing.T) map[string]Evidence {
 	burntRecord.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key leaked", Mode: "compromise"}
 
 	return map[string]Evidence{
-		"verified":    {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Command: command},
-		"rotate":      {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Command: command, Rotations: []Status{status}},
-		"tampered":    {Chain: &tampered, Registry: f.Registry, Archive: f.Archive, Origin: origin, Command: command},
+		"verified":    {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},
+		"rotate":      {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs, Rotations: []Status{status}},
+		"tampered":    {Chain: &tampered, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},
 		"compromised": {Chain: &compromised, Registry: burnt.Registry, Archive: burnt.Archive, Origin: origin, Rotations: []Status{NewStatus(burntRecord, rotation.Assessment{Phase: rotation.Compromised})}},
 		"empty":       {Chain: &chain.Report{Verdict: chain.Undetermined}},
 		"nothing":     {},
@@ -281,7 +281,7 @@ func hostilePage(bad string) Evidence {
 			Signers: map[string]chain.SignerUse{bad: {Events: 1, FirstPosition: 1, LastPosition: 1, State: bad, Entry: "y" + bad}}, Checkpoint: chain.CheckpointRange{From: "1:" + bad, To: bad},
 			Findings: []finding.Finding{{Rule: "x" + bad, Severity: finding.Error, Position: 1, EventID: bad, Message: bad}}, FindingsTotal: 1, UnauthenticatedColumns: []string{bad}, Source: map[string]any{"file": bad}},
 		Registry: &registry.Registry{}, Archive: &registry.Archive{Name: bad, Retired: []registry.Retired{{Signer: registry.Signer{ID: bad}, State: registry.State(bad), Reason: bad, Rotation: bad}}},
-		Rotations: []Status{s}, Origin: Origin{bad, bad, bad, bad}, Command: Command{bad, []Input{{Name: "table", Value: bad}, {Name: "x", Secret: bad}}},
+		Rotations: []Status{s}, Origin: Origin{bad, bad, bad, bad}, Inputs: []Input{{Name: "table", Value: bad}, {Name: "database-url", Secret: bad}},
 		Files: []File{{"file", bad}}, Rehearsal: &Rehearsal{Took: bad, Failed: bad, Parts: []Part{{bad, []Step{{true, bad, bad, bad}}}}},
 	}
 }
