@@ -144,10 +144,15 @@ func repo(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("GITHUB_API_URL", s.github.URL())
 }
 
-// publish is a person's push to the default branch.
+// publish is a person's push: to kernel/tools on the default branch, or to
+// another branch.
 func publish(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg || len(args) != 1, "publish FILE: push it to kernel/tools on main")
-	_, err := stageOf(ts).github.CommitFile("main", "kernel/tools/"+args[0], ts.ReadFile(args[0]), "octocat")
+	usage(ts, neg || len(args) != 1 && len(args) != 3, "publish FILE [BRANCH PATH]: push it to kernel/tools on main, or to a path of another branch")
+	branch, path := "main", "kernel/tools/"+args[0]
+	if len(args) == 3 {
+		branch, path = args[1], args[2]
+	}
+	_, err := stageOf(ts).github.CommitFile(branch, path, ts.ReadFile(args[0]), "octocat")
 	ts.Check(err)
 }
 

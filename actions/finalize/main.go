@@ -62,6 +62,11 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		if err != nil {
 			return err
 		}
+		if in.CheckpointBranch != "" {
+			if _, terms.Checkpoint, err = audit.ReadBranch(ctx, repo, in.CheckpointBranch); err != nil {
+				return err
+			}
+		}
 		f.source, f.terms = src, terms
 		f.terms.Registry, f.terms.Archive = state.Registry, state.Archive
 		if f.report, _, err = audit.Verify(ctx, f.source, f.terms); err != nil {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"iter"
 	"runtime"
 	"time"
 
@@ -47,7 +48,14 @@ type Terms struct {
 
 	AllowEmpty    bool
 	StrictNumbers bool
-	Progress      func(events int64)
+	// Resume goes on from the checkpoint where that can be done; else, and
+	// whenever anything is not as it should be, the whole chain is read.
+	Resume bool
+	// Progress, if set, is told now and then how many events are done, and how
+	// many there are as far as that is known, else 0.
+	Progress func(events, of int64)
+	// Logf, if set, is told why the whole chain is read.
+	Logf func(format string, args ...any)
 }
 
 // File is what a report says about an export.
@@ -70,13 +78,13 @@ type Database struct {
 	ServerTime       time.Time       `json:"serverTime"`
 }
 
-// Verify reads every event and judges it. The table is what a checkpoint is
-// bound to.
+// Verify reads every event and judges it, or, with Resume, every new one. The
+// table is what a checkpoint is bound to.
 func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.Table, error) {
 	o := chain.Options{
 		Anchors: trust.Anchors(t.Archive), Exceptions: t.Exceptions,
 		AllowEmpty: t.AllowEmpty, StrictNumbers: t.StrictNumbers,
-		Workers: runtime.GOMAXPROCS(0), Progress: t.Progress,
+		Workers: runtime.GOMAXPROCS(0),
 	}
 	if t.Checkpoint != nil {
 		o.Anchors = append(o.Anchors, t.Checkpoint.Anchor())
@@ -89,13 +97,28 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 	var r *chain.Report
 	var table checkpoint.Table
 	if s.Open != nil {
-		if r, err = chain.Verify(ctx, chain.NDJSON(s.Name, s.Open), o); err == nil {
+		f := &file{open: s.Open}
+		o.Progress = t.progress(f.estimate)
+		events := chain.NDJSON(s.Name, f.Open)
+		r, err = t.read(ctx, o, set, rows{
+			all:  events,
+			tail: func(time.Time) (iter.Seq2[chain.Event, error], int64, error) { return events, 0, nil },
+		})
+		if err == nil {
 			r.Source = File{s.Name}
 		}
 	} else {
 		err = auditdb.Read(ctx, auditdb.Options{URL: s.DatabaseURL, Table: s.Table, Pause: s.Pause}, func(ctx context.Context, snapshot *auditdb.Snapshot) (err error) {
-			if r, err = chain.Verify(ctx, snapshot.Events(ctx), o); err == nil {
-				source := snapshot.Source()
+			source := snapshot.Source()
+			o.Progress = t.progress(func(int64) int64 { return source.EstimatedRows })
+			r, err = t.read(ctx, o, set, rows{
+				all: snapshot.Events(ctx),
+				tail: func(since time.Time) (iter.Seq2[chain.Event, error], int64, error) {
+					n, err := snapshot.Count(ctx)
+					return snapshot.EventsSince(ctx, since.Add(-lateness)), n, err
+				},
+			})
+			if err == nil {
 				r.Source, table = Database(source), checkpoint.Table{SystemIdentifier: source.SystemIdentifier, Table: source.Table}
 			}
 			return err
@@ -112,6 +135,64 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 		}
 	}
 	return r, table, nil
+}
+
+// lateness is how much earlier than the last event's a new row's created_at may
+// be: the column is set when a transaction begins, and the row is there when it
+// ends. Rows that are later still make the whole chain be read.
+const lateness = time.Hour
+
+// rows are a source's events; tail gives those from a time on, and the number
+// of all, 0 if that is not known.
+type rows struct {
+	all  iter.Seq2[chain.Event, error]
+	tail func(since time.Time) (iter.Seq2[chain.Event, error], int64, error)
+}
+
+func (t Terms) read(ctx context.Context, o chain.Options, set *trust.Set, from rows) (*chain.Report, error) {
+	if !t.Resume {
+		return chain.Verify(ctx, from.all, o)
+	}
+	why := t.whole()
+	if why == "" {
+		events, n, err := from.tail(t.Checkpoint.HeadCreatedAt)
+		if err != nil {
+			return nil, err
+		}
+		r, err := chain.Resume(ctx, events, n, t.Checkpoint.Anchor(), o)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			t.Checkpoint.Continue(r, set.Speaker)
+			return r, nil
+		}
+		why = "what follows the checkpoint is not in order, or the number of rows before it has changed"
+	}
+	if t.Logf != nil {
+		t.Logf("reading the whole chain: %s", why)
+	}
+	return chain.Verify(ctx, from.all, o)
+}
+
+// whole says why the whole chain must be read, "" if what is new is enough.
+func (t Terms) whole() string {
+	switch {
+	case t.Checkpoint == nil:
+		return "there is no checkpoint yet"
+	case len(t.Exceptions) > 0:
+		return "exceptions are held against every event"
+	case t.Checkpoint.HeadCreatedAt.IsZero():
+		return "the checkpoint does not tell when its last event was written"
+	}
+	return t.Checkpoint.Resumable(t.Registry.SHA256(), t.Archive.SHA256())
+}
+
+func (t Terms) progress(estimate func(events int64) int64) func(int64) {
+	if t.Progress == nil {
+		return nil
+	}
+	return func(events int64) { t.Progress(events, estimate(events)) }
 }
 
 // Fail adds to a report what was found beside the chain, and makes it failed.
@@ -175,19 +256,4 @@ func ParseExceptions(name string, src []byte) ([]chain.Exception, error) {
 		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error()}
 	}
 	return file.Exceptions, nil
-}
-
-// Progress makes a callback that tells, at most every few seconds, how far a
-// verification is.
-func Progress(now func() time.Time, logf func(format string, args ...any)) func(events int64) {
-	start := now()
-	last := start
-	return func(events int64) {
-		t := now()
-		if t.Sub(last) < 5*time.Second {
-			return
-		}
-		last = t
-		logf("%d events checked, %.0f a second", events, float64(events)/t.Sub(start).Seconds())
-	}
 }

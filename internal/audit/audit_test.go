@@ -193,16 +193,3 @@ func TestParseExceptions(t *testing.T) {
 		}
 	}
 }
-
-func TestProgress(t *testing.T) {
-	clock := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	var lines []string
-	tell := audit.Progress(func() time.Time { return clock }, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
-	for i := range 12 {
-		clock = clock.Add(time.Second)
-		tell(int64(1000 * (i + 1)))
-	}
-	if strings.Join(lines, "; ") != "5000 events checked, 1000 a second; 10000 events checked, 1000 a second" {
-		t.Errorf("%q", lines)
-	}
-}

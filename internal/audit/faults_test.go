@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/auditdb/auditdbtest"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
@@ -59,26 +61,83 @@ func TestDatabaseCutAtEveryMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	half := checkpointOf(t, url, files)
+	more, err := w.Append(t.Context(), k, events[:10]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tamper := func(sql string) {
+		if _, err := auditdbtest.Exec(t.Context(), url, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	terms := audit.Terms{Registry: files.Registry, Archive: files.Archive, Checkpoint: half}
+	resumed := terms
+	resumed.Resume = true
+	tip := chain.Digest(more).String()
+	for _, tc := range []struct {
+		name, before string
+		terms        audit.Terms
+		same         func(*chain.Report) bool
+	}{
+		{"sound", "", terms, func(r *chain.Report) bool {
+			return r.Verdict == chain.Verified && r.Events == 50 && r.Head == tip && r.Resumed == nil
+		}},
+		{"sound, incremental", "", resumed, func(r *chain.Report) bool {
+			return r.Verdict == chain.Verified && r.Head == tip && r.Resumed != nil && r.Resumed.New == 10
+		}},
+		// The row is changed among the new ones, so that both must see it.
+		{"tampered, incremental", `UPDATE audit_events SET payload = '{"n": 777}' WHERE prev_hash = '` + chain.Digest(head).String() + `'`, resumed, func(r *chain.Report) bool {
+			return r.Verdict == chain.Failed && r.Resumed == nil && r.ByRule[chain.RuleMissingLink] == 1 && r.ByRule[chain.RuleBadSignature] == 1
+		}},
+		{"tampered", "", terms, func(r *chain.Report) bool {
+			return r.Verdict == chain.Failed && r.ByRule[chain.RuleMissingLink] == 1 && r.ByRule[chain.RuleBadSignature] == 1
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.before != "" {
+				tamper(tc.before)
+			}
+			cutEverywhere(t, url, tc.terms, tc.same)
+		})
+	}
+}
+
+// checkpointOf verifies the table as it is and gives the checkpoint.
+func checkpointOf(t *testing.T, url string, files *registry.Files) *checkpoint.Checkpoint {
+	t.Helper()
+	r, table, err := audit.Verify(t.Context(), audit.Source{DatabaseURL: url, Table: "audit_events"}, audit.Terms{Registry: files.Registry, Archive: files.Archive})
+	if err != nil || r.Verdict != chain.Verified {
+		t.Fatalf("%+v %v", r, err)
+	}
+	next, err := checkpoint.Next(nil, table, r, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := checkpoint.Parse("checkpoint.json", next.JSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func cutEverywhere(t *testing.T, url string, terms audit.Terms, expected func(*chain.Report) bool) {
 	proxy, err := auditdbtest.NewProxy(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer proxy.Close()
-	terms := audit.Terms{Registry: files.Registry, Archive: files.Archive}
 	verify := func() (*chain.Report, error) {
 		r, _, err := audit.Verify(t.Context(), audit.Source{DatabaseURL: proxy.URL(url), Table: "audit_events", Pause: 1}, terms)
 		return r, err
 	}
-	sound := func(r *chain.Report) bool {
-		return r.Verdict == chain.Verified && r.Events == 40 && r.Head == chain.Digest(head).String()
-	}
 	r, err := verify()
-	if err != nil || !sound(r) {
+	if err != nil || !expected(r) {
 		t.Fatalf("undisturbed: %v %+v", err, r)
 	}
 	messages := proxy.Messages()
 	if messages < 50 {
-		t.Fatalf("only %d messages were counted for 40 rows", messages)
+		t.Fatalf("only %d messages were counted for 50 rows", messages)
 	}
 	same, none := 0, 0
 	for n := range messages + 1 {
@@ -87,7 +146,7 @@ func TestDatabaseCutAtEveryMessage(t *testing.T) {
 			r, err := verify()
 			var coded interface{ ExitCode() int }
 			switch {
-			case err == nil && sound(r):
+			case err == nil && expected(r):
 				same++
 			case err == nil:
 				t.Fatalf("cut after message %d (%d times): %+v", n, times, r)

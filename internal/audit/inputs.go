@@ -22,6 +22,8 @@ type Inputs struct {
 	HMACSecretsPath string     `input:"hmac-secrets-path"`
 	ExceptionsPath  string     `input:"exceptions-path"`
 	CheckpointPath  string     `input:"checkpoint-path"`
+	// CheckpointBranch is read by ReadBranch, for which it takes a repository.
+	CheckpointBranch string `input:"checkpoint-branch"`
 }
 
 // Read opens nothing but small files; the events are read by Verify. done
@@ -29,6 +31,8 @@ type Inputs struct {
 func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
 	done = func() {}
 	switch {
+	case in.CheckpointPath != "" && in.CheckpointBranch != "":
+		return s, t, done, gha.Misuse("both checkpoint-path and checkpoint-branch are set: choose the place in which the checkpoint is kept")
 	case in.DatabaseURL == "" && in.EventsPath == "":
 		return s, t, done, gha.Misuse("there is nothing to read: set database-url (a secret, by environment) or events-path")
 	case in.DatabaseURL != "" && in.EventsPath != "":
@@ -79,7 +83,8 @@ func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
 			return s, t, done, err
 		}
 	}
-	t.Progress = Progress(r.Now, r.Logf)
+	t.Logf = r.Logf
+	t.Progress = Progress(r)
 	return s, t, done, nil
 }
 

@@ -391,3 +391,45 @@ func TestUnixSocket(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is new since a time, and the number of all rows, are of one snapshot.
+func TestEventsSince(t *testing.T) {
+	for dialect, column := range map[string]string{auditdbtest.AgentManager: "created_at", auditdbtest.Kernel: "ts"} {
+		url := create(t, dialect)
+		fill(t, url, 20, 10)
+		run(t, url, `UPDATE audit_events SET `+column+` = timestamptz '2026-03-01 12:00:00.000001Z' + interval '1 minute' * (payload->>'n')::int`)
+		err := auditdb.Read(t.Context(), options(url, "audit_events"), func(ctx context.Context, s *auditdb.Snapshot) error {
+			since := time.Date(2026, 3, 1, 13, 15, 0, 1000, time.FixedZone("", 3600)) // 12:15 UTC
+			for e, err := range s.EventsSince(ctx, since) {
+				if err != nil {
+					return err
+				}
+				if e.CreatedAt.Before(since) || len(e.Payload) == 0 {
+					t.Errorf("%+v", e)
+				}
+				if e.Row == 2 {
+					break // the rest of a scan does not disturb the next
+				}
+			}
+			run(t, url, `DELETE FROM audit_events WHERE (payload->>'n')::int < 5`)
+			n, err := s.Count(ctx)
+			if err != nil || n != 20 {
+				t.Errorf("%d rows counted, %v", n, err)
+			}
+			var rows int64
+			for e, err := range s.EventsSince(ctx, since) {
+				if err != nil {
+					return err
+				}
+				rows = e.Row
+			}
+			if rows != 5 {
+				t.Errorf("%s: %d rows since", dialect, rows)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

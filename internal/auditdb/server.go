@@ -192,11 +192,7 @@ func (s *session) exec(ctx context.Context, sql string) error {
 
 // query returns a few rows as text; NULL reads as "".
 func (s *session) query(ctx context.Context, sql string, args ...string) ([][]string, error) {
-	params := make([][]byte, len(args))
-	for i, arg := range args {
-		params[i] = []byte(arg)
-	}
-	result := s.conn.ExecParams(ctx, sql, params, nil, nil, nil).Read()
+	result := s.conn.ExecParams(ctx, sql, texts(args), nil, nil, nil).Read()
 	if result.Err != nil {
 		return nil, s.describe(ctx, result.Err)
 	}
@@ -210,6 +206,15 @@ func (s *session) query(ctx context.Context, sql string, args ...string) ([][]st
 		}
 	}
 	return rows, nil
+}
+
+// texts are parameters in text format.
+func texts(args []string) [][]byte {
+	params := make([][]byte, len(args))
+	for i, arg := range args {
+		params[i] = []byte(arg)
+	}
+	return params
 }
 
 // counted holds the rows that came against the server's own count.

@@ -98,8 +98,42 @@ func (s *Snapshot) Source() Source { return s.source }
 // yields, and Read returns it whatever becomes of it here: a scan that ends
 // without one was complete.
 func (s *Snapshot) Events(ctx context.Context) iter.Seq2[chain.Event, error] {
+	return s.events(ctx, s.table.scan())
+}
+
+// EventsSince yields, like Events, the rows whose created_at is not before t.
+// That column is the row's own claim: what it leaves out, only Count can tell.
+func (s *Snapshot) EventsSince(ctx context.Context, t time.Time) iter.Seq2[chain.Event, error] {
+	return s.events(ctx, s.table.scan()+" WHERE "+quote(s.table.needed[createdAt].name)+" >= $1", t.UTC().Format(time.RFC3339Nano))
+}
+
+// Count has the server count the table's rows.
+func (s *Snapshot) Count(ctx context.Context) (int64, error) {
+	if err := s.drain(); err != nil {
+		return 0, s.lost(s.describe(ctx, err))
+	}
+	rows, err := s.query(ctx, "SELECT pg_catalog.count(*) FROM "+s.table.sql)
+	if err != nil {
+		return 0, s.lost(err)
+	}
+	n, err := strconv.ParseInt(rows[0][0], 10, 64)
+	if err != nil {
+		return 0, s.lost(s.describe(ctx, err))
+	}
+	return n, nil
+}
+
+// lost notes that the snapshot cannot be used any more.
+func (s *Snapshot) lost(err error) error {
+	if failed, ok := err.(*Error); ok && s.failed == nil {
+		s.failed = failed
+	}
+	return err
+}
+
+func (s *Snapshot) events(ctx context.Context, sql string, args ...string) iter.Seq2[chain.Event, error] {
 	return func(yield func(chain.Event, error) bool) {
-		if more, err := s.scan(ctx, yield); err != nil {
+		if more, err := s.scan(ctx, sql, args, yield); err != nil {
 			if s.failed == nil {
 				s.failed = s.describe(ctx, err)
 			}
@@ -110,16 +144,12 @@ func (s *Snapshot) Events(ctx context.Context) iter.Seq2[chain.Event, error] {
 	}
 }
 
-// scan reads the table; more is false once the reader wants no more.
-func (s *Snapshot) scan(ctx context.Context, yield func(chain.Event, error) bool) (more bool, err error) {
-	if s.left != nil {
-		// The rest of the scan before this one is still on its way.
-		if _, err := s.left.Close(); err != nil {
-			return true, err
-		}
-		s.left = nil
+// scan reads rows; more is false once the reader wants no more.
+func (s *Snapshot) scan(ctx context.Context, sql string, args []string, yield func(chain.Event, error) bool) (more bool, err error) {
+	if err := s.drain(); err != nil {
+		return true, err
 	}
-	rows := s.conn.ExecParams(ctx, s.table.scan(), nil, nil, nil, []int16{1})
+	rows := s.conn.ExecParams(ctx, sql, texts(args), nil, nil, []int16{1})
 	var n int64
 	for rows.NextRow() {
 		n++
@@ -141,6 +171,16 @@ func (s *Snapshot) scan(ctx context.Context, yield func(chain.Event, error) bool
 		err = s.counted(tag, n)
 	}
 	return true, err
+}
+
+// drain takes in what is still on its way of a scan that was left before its
+// end.
+func (s *Snapshot) drain() (err error) {
+	if s.left != nil {
+		_, err = s.left.Close()
+		s.left = nil
+	}
+	return err
 }
 
 // event reads a row in binary format.

@@ -71,6 +71,8 @@ type batch struct {
 type outcome struct {
 	digest, prev Digest
 	genesis      bool
+	// resumed marks the event that a verification goes on from.
+	resumed bool
 	// unlinked events have no digest: their payload or prev_hash is malformed.
 	unlinked  bool
 	createdAt int64 // Unix microseconds, 0 unknown

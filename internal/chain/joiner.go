@@ -28,6 +28,7 @@ type joiner struct {
 	byFirst map[Digest]*segment // by prev, the rest linked by sibling
 	roots   []*segment          // those that start with a genesis event
 	sites   map[Digest]*site
+	offset  int64 // events before the one that a resumed verification goes on from
 	kids    []string
 	kidOf   map[string]int32
 	entries []entryOf
@@ -98,7 +99,9 @@ func (j *joiner) add(e *Event, o *outcome) error {
 // said about it.
 func (j *joiner) account(s *segment, e *Event, o *outcome) {
 	kid, at := j.kid(e.Signer, o.judged), s.end-1
-	s.merge(use{kid, 1, at, at, o.createdAt, o.createdAt, o.digest})
+	if !o.resumed { // the checkpoint has counted that one
+		s.merge(use{kid, 1, at, at, o.createdAt, o.createdAt, o.digest})
+	}
 	if at > s.start {
 		s.clock.then(clock{first: o.createdAt, last: o.createdAt}, at)
 	}
@@ -112,7 +115,7 @@ func (j *joiner) account(s *segment, e *Event, o *outcome) {
 
 // grow gives the segment that the event extends, a new one if there is none.
 func (j *joiner) grow(e *Event, o *outcome) *segment {
-	if !o.genesis {
+	if !o.genesis && !o.resumed {
 		s := j.current
 		if s == nil || s.last != o.prev {
 			if s = j.byLast[o.prev]; s != nil {
@@ -124,8 +127,11 @@ func (j *joiner) grow(e *Event, o *outcome) *segment {
 			return s
 		}
 	}
-	s := &segment{genesis: o.genesis, prev: o.prev, first: o.digest, end: 1, firstID: clip(e.ID), clock: clock{first: o.createdAt, last: o.createdAt}}
+	s := &segment{genesis: o.genesis || o.resumed, prev: o.prev, first: o.digest, end: 1, firstID: clip(e.ID), clock: clock{first: o.createdAt, last: o.createdAt}}
 	s.load = &load{of: s}
+	if o.resumed {
+		s.offset = j.offset
+	}
 	return s
 }
 

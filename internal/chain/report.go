@@ -32,7 +32,7 @@ type SignerUse struct {
 	LastPosition   int64      `json:"lastPosition"`
 	FirstCreatedAt *time.Time `json:"firstCreatedAt,omitempty"`
 	LastCreatedAt  *time.Time `json:"lastCreatedAt,omitempty"`
-	LastDigest     Digest     `json:"lastDigest"`
+	LastDigest     Digest     `json:"lastDigest,omitzero"`
 	// Entry is the id of the registry or archive entry that speaks for this
 	// signer id, "" if none does; State is active, retired, compromised or
 	// unknown.
@@ -70,10 +70,12 @@ type Report struct {
 	RegistrySHA256         string          `json:"registrySha256,omitempty"`
 	ArchiveSHA256          string          `json:"archiveSha256,omitempty"`
 	Checkpoint             CheckpointRange `json:"checkpoint,omitzero"`
-	Source                 any             `json:"source,omitempty"`
-	ToolVersion            string          `json:"toolVersion,omitempty"`
-	StartedAt              time.Time       `json:"startedAt,omitzero"`
-	Duration               string          `json:"duration,omitempty"`
+	// Resumed says that only what is new since the checkpoint was read.
+	Resumed     *Resumption `json:"resumed,omitempty"`
+	Source      any         `json:"source,omitempty"`
+	ToolVersion string      `json:"toolVersion,omitempty"`
+	StartedAt   time.Time   `json:"startedAt,omitzero"`
+	Duration    string      `json:"duration,omitempty"`
 }
 
 // CheckpointRange names the checkpoint that was passed through and the next

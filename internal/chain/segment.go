@@ -10,7 +10,8 @@ import (
 // segment is a run of events, each naming the digest of the one before it.
 // Its events have the coordinates [start, end).
 type segment struct {
-	genesis     bool // the first event names no predecessor
+	genesis     bool  // the first event names no predecessor, or is the one to go on from
+	offset      int64 // events before the first, of one to go on from
 	prev        Digest
 	first       Digest
 	last        Digest
@@ -39,7 +40,7 @@ type load struct {
 func (l *load) weight() int { return len(l.uses) + len(l.marks) }
 
 // position of a coordinate in a segment that starts with its genesis.
-func (s *segment) position(at int64) int64 { return at - s.start + 1 }
+func (s *segment) position(at int64) int64 { return s.offset + at - s.start + 1 }
 
 // move shifts all coordinates.
 func (s *segment) move(by int64) {

@@ -196,10 +196,15 @@ func (v *verification) judgeClocks() {
 			add(1, base+1)
 		}
 	}
-	if backward > 0 {
-		v.tally.add(finding.Finding{Rule: RuleTimestampOrder, Severity: finding.Warning, Position: first,
-			Message: fmt.Sprintf("created_at runs backward at %d place(s) along the chain, here for the first time. No digest covers that column and the order does not depend on it; concurrent writers and clock changes do this", backward)})
+	if f, ok := ranBackwardAt(backward, first); ok {
+		v.tally.add(f)
 	}
+}
+
+// ranBackwardAt says that the rows' own times run backward, first at a position.
+func ranBackwardAt(times, first int64) (finding.Finding, bool) {
+	return finding.Finding{Rule: RuleTimestampOrder, Severity: finding.Warning, Position: first,
+		Message: fmt.Sprintf("created_at runs backward at %d place(s) along the chain, here for the first time. No digest covers that column and the order does not depend on it; concurrent writers and clock changes do this", times)}, times > 0
 }
 
 // anchorSites are the digests that the first pass looks for.

@@ -41,7 +41,8 @@ type Options struct {
 	Progress func(events int64)
 }
 
-// Anchor is an event known from outside the table.
+// Anchor is an event known from outside the table. As text it is
+// "<position>:<digest>".
 type Anchor struct {
 	// Name says where it is known from: "checkpoint", "boundary of <signer>".
 	Name     string
@@ -50,6 +51,8 @@ type Anchor struct {
 	// Checkpoint anchors exclude truncation up to their position.
 	Checkpoint bool
 }
+
+func (a Anchor) String() string { return itoa(a.Position) + ":" + a.Digest.String() }
 
 // most are the limits of Verify, together some 200 MB. A table read in random
 // order has about a quarter as many gaps as rows.
@@ -93,6 +96,7 @@ type verification struct {
 	segments   []*segment // what the joiner could not join further
 	second     *joiner    // knows where they hang
 	exceptions map[exceptionKey]*exception
+	from       *Anchor // of a resumed verification
 	tally      tally
 	census     census
 	notObjects int64
@@ -115,6 +119,7 @@ func (v *verification) examine(ctx context.Context, h *hasher, b *batch) error {
 		if o.unlinked {
 			continue
 		}
+		o.resumed = v.from != nil && o.digest == v.from.Digest
 		checkStoredHash(e, o)
 		if len(e.Signature) == 0 {
 			o.find(RuleUnsigned, e, "the row has no signature; the audited service stores such rows when signing fails and it is not in production mode")

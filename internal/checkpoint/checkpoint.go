@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -36,7 +37,13 @@ type Checkpoint struct {
 	// PreviousSHA256 is the digest of the predecessor's bytes.
 	PreviousSHA256 string    `json:"previousSha256,omitempty"`
 	CreatedAt      time.Time `json:"createdAt,omitzero"`
-	ToolVersion    string    `json:"toolVersion,omitempty"`
+	// HeadCreatedAt is the last event's own claim of its time: where the next
+	// verification may start to read. It decides nothing else.
+	HeadCreatedAt time.Time `json:"headCreatedAt,omitzero"`
+	// FullAt is when the whole chain was last read; verifications since have
+	// resumed from a checkpoint.
+	FullAt      time.Time `json:"fullAt,omitzero"`
+	ToolVersion string    `json:"toolVersion,omitempty"`
 
 	name string
 	sum  string
@@ -81,7 +88,7 @@ func Parse(name string, src []byte) (*Checkpoint, error) {
 // spelled refuses members that differ from known ones in letter case only:
 // some readers take "Count" for "count", others do not.
 func spelled(doc *jsondoc.Document) error {
-	known := []string{"version", "chain", "count", "head", "signers", "registrySha256", "archiveSha256", "previousSha256", "createdAt", "toolVersion"}
+	known := []string{"version", "chain", "count", "head", "signers", "registrySha256", "archiveSha256", "previousSha256", "createdAt", "headCreatedAt", "fullAt", "toolVersion"}
 	for _, m := range doc.Root.Members {
 		for _, name := range known {
 			if m.Name != name && strings.EqualFold(m.Name, name) {
@@ -124,6 +131,45 @@ func (c *Checkpoint) Check(t Table, r *chain.Report) []finding.Finding {
 	return fs
 }
 
+// Resumable says why a verification cannot go on from c and must read the whole
+// chain, "" if it can: what was accepted up to c must have been accepted under
+// the registry and the archive of now.
+func (c *Checkpoint) Resumable(registrySHA256, archiveSHA256 string) string {
+	switch {
+	case c.RegistrySHA256 == "" || c.RegistrySHA256 != registrySHA256:
+		return "the registry is another one than at the checkpoint"
+	case c.ArchiveSHA256 != archiveSHA256:
+		return "the archive is another one than at the checkpoint"
+	}
+	return ""
+}
+
+// Continue adds, to the report of a verification that resumed from c, the events
+// that each signer id had before. speaker gives the entry and the state of a
+// signer id.
+func (c *Checkpoint) Continue(r *chain.Report, speaker func(id string) (entry, state string)) {
+	for id, part := range c.Signers {
+		u, ok := r.Signers[id]
+		if !ok {
+			u.LastPosition = part.LastPosition
+			u.Entry, u.State = speaker(id)
+		}
+		u.Events += part.Events
+		u.FirstPosition, u.FirstCreatedAt = 0, nil // before the checkpoint
+		r.Signers[id] = u
+	}
+	if full := c.fullAt(); !full.IsZero() {
+		r.Resumed.FullAt = full.Format(time.RFC3339)
+	}
+}
+
+func (c *Checkpoint) fullAt() time.Time {
+	if c.FullAt.IsZero() {
+		return c.CreatedAt
+	}
+	return c.FullAt
+}
+
 // Next is the checkpoint of a verified chain; previous may be nil. It refuses
 // to go backward.
 func Next(previous *Checkpoint, t Table, r *chain.Report, now time.Time) (*Checkpoint, error) {
@@ -140,11 +186,45 @@ func Next(previous *Checkpoint, t Table, r *chain.Report, now time.Time) (*Check
 	}
 	for id, use := range r.Signers {
 		next.Signers[id] = SignerPart{use.Events, use.LastPosition}
+		if use.LastPosition == r.Length && use.LastCreatedAt != nil {
+			next.HeadCreatedAt = *use.LastCreatedAt
+		}
 	}
+	next.FullAt = next.CreatedAt
 	if previous != nil {
 		next.PreviousSHA256 = previous.sum
+		if r.Resumed != nil {
+			next.FullAt = previous.fullAt()
+		}
+		if next.HeadCreatedAt.IsZero() && r.Length == previous.Count {
+			next.HeadCreatedAt = previous.HeadCreatedAt
+		}
 	}
 	return next, nil
+}
+
+// Continues says why c cannot be the successor of was, "" if it can.
+func (c *Checkpoint) Continues(was *Checkpoint) string {
+	switch {
+	case c.sum == was.sum:
+		return ""
+	case c.PreviousSHA256 != was.sum:
+		return "it names another predecessor"
+	case c.Count < was.Count:
+		return fmt.Sprintf("it has %d events, its predecessor %d", c.Count, was.Count)
+	case c.Count == was.Count && c.Head != was.Head:
+		return "it has as many events as its predecessor and another head"
+	case was.Chain != (Table{}) && c.Chain != was.Chain:
+		return "it is about another table"
+	}
+	return ""
+}
+
+// Says tells whether c and d say the same about the chain and the files that it
+// was verified with, whenever they were written.
+func (c *Checkpoint) Says(d *Checkpoint) bool {
+	return c.Count == d.Count && c.Head == d.Head && c.Chain == d.Chain && maps.Equal(c.Signers, d.Signers) &&
+		c.RegistrySHA256 == d.RegistrySHA256 && c.ArchiveSHA256 == d.ArchiveSHA256
 }
 
 // JSON is the file's text.

@@ -140,3 +140,97 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// A verification that resumed counts on from the checkpoint, and says when the
+// whole chain was last read.
+func TestContinue(t *testing.T) {
+	first, err := checkpoint.Next(nil, table, verified(10), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := parse(t, string(first.JSON()))
+	written := at.Add(time.Hour)
+	r := verified(12)
+	r.Signers = map[string]chain.SignerUse{"v3": {Events: 2, FirstPosition: 11, LastPosition: 12, LastCreatedAt: &written, Entry: "v3", State: "active"}}
+	r.Resumed = &chain.Resumption{From: before.String(), New: 2}
+	before.Continue(r, func(id string) (string, string) { return "entry of " + id, "retired" })
+	for id, want := range map[string]chain.SignerUse{
+		"v1": {Events: 9, LastPosition: 9, Entry: "entry of v1", State: "retired"},
+		"v2": {Events: 1, LastPosition: 10, Entry: "entry of v2", State: "retired"},
+		"v3": {Events: 2, FirstPosition: 11, LastPosition: 12, LastCreatedAt: &written, Entry: "v3", State: "active"},
+	} {
+		if r.Signers[id] != want {
+			t.Errorf("%s: %+v, want %+v", id, r.Signers[id], want)
+		}
+	}
+	full := at.Truncate(time.Second).UTC()
+	if r.Resumed.FullAt != full.Format(time.RFC3339) {
+		t.Errorf("%+v", r.Resumed)
+	}
+	second, err := checkpoint.Next(before, table, r, at.Add(2*time.Hour))
+	if err != nil || !second.FullAt.Equal(full) || !second.HeadCreatedAt.Equal(written) || second.Signers["v1"].Events != 9 {
+		t.Errorf("%s %v", second.JSON(), err)
+	}
+	read := parse(t, string(second.JSON()))
+	if why := read.Continues(before); why != "" {
+		t.Error(why)
+	}
+	// Nothing new: the time of the head stays known.
+	r = verified(12)
+	r.Signers, r.Resumed = map[string]chain.SignerUse{}, &chain.Resumption{}
+	read.Continue(r, func(string) (string, string) { return "", "" })
+	third, err := checkpoint.Next(read, table, r, at.Add(3*time.Hour))
+	if err != nil || !third.HeadCreatedAt.Equal(written) || !third.FullAt.Equal(full) || !third.Says(read) {
+		t.Errorf("%s %v", third.JSON(), err)
+	}
+	// The whole chain read again.
+	fourth, err := checkpoint.Next(read, table, verified(12), at.Add(4*time.Hour))
+	if err != nil || !fourth.FullAt.Equal(fourth.CreatedAt) {
+		t.Errorf("%s %v", fourth.JSON(), err)
+	}
+}
+
+func TestResumable(t *testing.T) {
+	c, err := checkpoint.Next(nil, table, verified(10), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cd, ef := strings.Repeat("cd", 32), strings.Repeat("ef", 32)
+	for _, tc := range []struct{ registry, archive, why string }{{cd, ef, ""}, {ef, ef, "registry"}, {cd, cd, "archive"}, {cd, "", "archive"}} {
+		if got := c.Resumable(tc.registry, tc.archive); (got == "") != (tc.why == "") || !strings.Contains(got, tc.why) {
+			t.Errorf("%+v: %q", tc, got)
+		}
+	}
+	if parse(t, `{"count": 10, "head": "`+head+`"}`).Resumable("", "") == "" {
+		t.Error("a checkpoint that names no registry was made under any")
+	}
+}
+
+// A successor names its predecessor and does not fall behind it.
+func TestContinues(t *testing.T) {
+	write := func(previous *checkpoint.Checkpoint, where checkpoint.Table, length int64) *checkpoint.Checkpoint {
+		c, err := checkpoint.Next(previous, where, verified(length), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parse(t, string(c.JSON()))
+	}
+	first := write(nil, table, 10)
+	for name, tc := range map[string]struct {
+		next *checkpoint.Checkpoint
+		why  string
+	}{
+		"itself":           {first, ""},
+		"grown":            {write(first, table, 11), ""},
+		"not grown":        {write(first, table, 10), ""},
+		"of none":          {write(nil, table, 11), "another predecessor"},
+		"of another":       {write(write(nil, table, 9), table, 11), "another predecessor"},
+		"of another table": {write(first, checkpoint.Table{Table: "public.other"}, 11), "another table"},
+		"shorter":          {parse(t, strings.Replace(string(write(first, table, 11).JSON()), `"count": 11`, `"count": 9`, 1)), "9 events, its predecessor 10"},
+		"another head":     {parse(t, strings.Replace(string(write(first, table, 10).JSON()), head, strings.Repeat("0", 64), 1)), "another head"},
+	} {
+		if got := tc.next.Continues(first); (got == "") != (tc.why == "") || !strings.Contains(got, tc.why) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

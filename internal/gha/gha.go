@@ -83,7 +83,9 @@ type Process struct {
 	Environ        []string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	Now            func() time.Time
+	// Terminal says that a person looks at Stderr.
+	Terminal bool
+	Now      func() time.Time
 }
 
 // Main is what the main function of an action calls:
@@ -101,7 +103,7 @@ func Main[Inputs any](spec []byte, now func() time.Time, run func(context.Contex
 	return Exec(ctx, spec, Process{
 		Args: os.Args[1:], Environ: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Now: now,
+		Terminal: isTerminal(os.Stderr), Now: now,
 	}, run)
 }
 
@@ -167,10 +169,12 @@ type Run struct {
 	secrets []string  // forms of the secrets, longest first
 	hide    *strings.Replacer
 
-	shown   map[string]int // annotations so far, by level
-	outputs []output
-	summary strings.Builder
-	fault   error // the first output that was refused
+	terminal bool           // a status line may be drawn
+	drawn    bool           // and stands there
+	shown    map[string]int // annotations so far, by level
+	outputs  []output
+	summary  strings.Builder
+	fault    error // the first output that was refused
 }
 
 func newRun(p Process) *Run {
@@ -190,6 +194,7 @@ func newRun(p Process) *Run {
 	if r.hosted {
 		r.log = p.Stdout // one stream, so that the log keeps its order
 	}
+	r.terminal = p.Terminal && !r.hosted && env["CI"] == "" && env["TERM"] != "dumb"
 	r.actions = githubactions.New(githubactions.WithWriter(p.Stdout), githubactions.WithGetenv(r.Getenv))
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -33,7 +34,37 @@ var levels = map[finding.Severity]string{finding.Note: "notice", finding.Warning
 // Logf prints one line. Line ends, control and invisible characters in it are
 // escaped, and it can be no workflow command.
 func (r *Run) Logf(format string, args ...any) {
+	r.erase()
 	fmt.Fprintln(r.log, r.clean(fmt.Sprintf(format, args...)))
+}
+
+// Terminal tells whether a status line can be drawn: a person looks at a
+// terminal that knows how to erase a line, and no runner keeps a log.
+func (r *Run) Terminal() bool { return r.terminal }
+
+// Status draws a line that stays until the next one, or until anything else is
+// printed. Without a terminal it does nothing.
+func (r *Run) Status(text string) {
+	if !r.terminal {
+		return
+	}
+	fmt.Fprint(r.log, eraseLine+r.clean(text))
+	r.drawn = true
+}
+
+// eraseLine is ECMA-48's EL behind a carriage return.
+const eraseLine = "\r\x1b[K"
+
+func (r *Run) erase() {
+	if r.drawn {
+		fmt.Fprint(r.log, eraseLine)
+		r.drawn = false
+	}
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // clean makes one harmless line of text: without secrets, in printable UTF-8,
@@ -68,6 +99,7 @@ func (r *Run) clean(text string) string {
 // annotate shows a message at a level (notice, warning or error), as an
 // annotation where a runner listens.
 func (r *Run) annotate(level string, at githubactions.CommandProperties, message string) {
+	r.erase()
 	if !r.hosted {
 		fmt.Fprintln(r.log, r.clean(level+": "+message))
 		return
@@ -82,6 +114,7 @@ func (r *Run) annotate(level string, at githubactions.CommandProperties, message
 // errors and the first ten warnings (and notes) of the whole run become
 // annotations, as it displays no more; the summary is the place for the rest.
 func (r *Run) Findings(fs []finding.Finding) {
+	r.erase()
 	more := 0
 	for _, f := range fs {
 		level := levels[f.Severity]
@@ -160,6 +193,7 @@ func (r *Run) Summary(markdown string) {
 // publish writes what was held back; of a run that broke off, only that it
 // has no verdict.
 func (r *Run) publish(whole bool) (err error) {
+	r.erase()
 	// The library panics where it cannot write.
 	defer func() {
 		if v := recover(); v != nil {

@@ -24,6 +24,20 @@ func (r *Repo) ReadBranchFile(ctx context.Context, branch, path string, limit in
 	return content, commit, found, err
 }
 
+// Parent returns the first parent of a commit, "" if it has none.
+func (r *Repo) Parent(ctx context.Context, commit string) (string, error) {
+	c, _, err := r.client.Git.GetCommit(ctx, r.owner, r.name, commit)
+	switch {
+	case err != nil:
+		return "", r.explain("cannot read commit "+short(commit), err)
+	case c.GetSHA() != commit:
+		return "", remote("cannot read commit %s: GitHub answered with another one; run again", short(commit))
+	case len(c.Parents) == 0:
+		return "", nil
+	}
+	return c.Parents[0].GetSHA(), nil
+}
+
 // WriteBranchFile commits one file to a branch of its own, by compare-and-swap:
 // onto is the tip that was read, "" when the branch did not exist, and a branch
 // that is no longer there is a *Conflict with nothing overwritten. It returns

@@ -54,7 +54,7 @@ func signers(b *strings.Builder, r *chain.Report) {
 	var rows [][]string
 	for _, id := range ids[:min(len(ids), listedSigner)] {
 		u := r.Signers[id]
-		rows = append(rows, []string{code(id), text(u.State), number(u.Events), number(u.FirstPosition), number(u.LastPosition), moment(u.LastCreatedAt)})
+		rows = append(rows, []string{code(id), text(u.State), number(u.Events), place(u.FirstPosition), place(u.LastPosition), moment(u.LastCreatedAt)})
 	}
 	b.WriteString("### Signers, in order of appearance\n\n")
 	gantt(b, stretches(r, nil))
@@ -87,6 +87,14 @@ func label(s string) string {
 		}
 		return '_'
 	}, short(s, 40))
+}
+
+// place is a position, a dash where it is not known.
+func place(position int64) string {
+	if position == 0 {
+		return "–"
+	}
+	return number(position)
 }
 
 func moment(t *time.Time) string {
@@ -170,4 +178,13 @@ type FindingsFile struct {
 // Findings is the report file of a validation.
 func Findings(verdict string, f *registry.Files, fs []finding.Finding) FindingsFile {
 	return FindingsFile{1, verdict, len(f.Registry.Signers), f.Registry.SHA256(), f.Archive.SHA256(), append([]finding.Finding{}, fs...)}
+}
+
+// Unverified is the summary of a verification that found evidence before it
+// read an event.
+func Unverified(fs []finding.Finding) string {
+	var b strings.Builder
+	b.WriteString("## ✖ Audit chain: verification FAILED before an event was read\n\n")
+	findings(&b, fs, int64(len(fs)), nil)
+	return b.String()
 }

@@ -212,6 +212,8 @@ func (e Evidence) headline() headline {
 // verdictOf is the verdict of a verification in a line.
 func verdictOf(r *chain.Report) headline {
 	switch {
+	case r.Verdict == chain.Verified && r.Resumed != nil:
+		return headline{"✔", "ok", fmt.Sprintf("Audit chain: %s verified", count(r.Resumed.New, "new event"))}
 	case r.Verdict == chain.Verified:
 		return headline{"✔", "ok", fmt.Sprintf("Audit chain verified: %s", count(r.Events, "event"))}
 	case r.Verdict == chain.Failed:
@@ -225,6 +227,8 @@ func verdictOf(r *chain.Report) headline {
 // meaning is what a verdict allows to conclude.
 func meaning(r *chain.Report) string {
 	switch {
+	case r.Verdict == chain.Verified && r.Resumed != nil:
+		return "Every event after the checkpoint was read. Its digest, its link to the event before it and its signature are right, and its signer may speak at that position. The events up to the checkpoint were verified earlier and were not read again."
 	case r.Verdict == chain.Verified:
 		return "Every event was read once. Its digest, its link to the event before it and its signature are right, and its signer may speak at that position."
 	case r.Verdict == chain.Failed:
@@ -309,7 +313,14 @@ func limits(r *chain.Report) []string {
 	if r.TruncationExcluded {
 		list = append(list, "Events after the checkpoint "+code(r.Checkpoint.From)+" could have been cut off since.")
 	} else {
-		list = append(list, "Without a checkpoint, events cut off the end would not be noticed (set `checkpoint-path`).")
+		list = append(list, "Without a checkpoint, events cut off the end would not be noticed (set `checkpoint-branch` or `checkpoint-path`).")
+	}
+	if r.Resumed != nil {
+		last := ""
+		if r.Resumed.FullAt != "" {
+			last = " (it was last read on " + text(r.Resumed.FullAt) + ")"
+		}
+		list = append(list, "An event up to the checkpoint "+code(r.Resumed.From)+" that was changed since would not be noticed: verify the whole chain"+last+" on a schedule, too.")
 	}
 	if len(r.UnauthenticatedColumns) > 0 {
 		list = append(list, "No digest covers the columns "+code(strings.Join(r.UnauthenticatedColumns, ", "))+": whoever can write to the table can change them unseen.")

@@ -105,6 +105,16 @@ func (s *Set) add(p speaker) {
 	s.speakers = append(s.speakers, p)
 }
 
+// Speaker is the entry that speaks for a signer id, "" if none does, and its
+// state.
+func (s *Set) Speaker(id string) (entry, state string) {
+	index, known := s.byID[id]
+	if !known {
+		return "", "unknown"
+	}
+	return s.speakers[index].ID, s.speakers[index].state
+}
+
 // Anchors are the boundaries of the archive: events that the chain must hold
 // at their positions.
 func Anchors(a *registry.Archive) []chain.Anchor {

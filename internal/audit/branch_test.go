@@ -1,0 +1,57 @@
+package audit_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+)
+
+// Of two runs that read the same checkpoint, or none, one writes the next; the
+// other one is told, and nothing of what was written is lost.
+func TestBranchRaces(t *testing.T) {
+	server, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{"README.md": "x\n"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	open := func() (*audit.Branch, *checkpoint.Checkpoint) {
+		repo, err := pullrequest.Open(pullrequest.Options{APIURL: server.URL(), Token: "t", Repository: "acme/kernel"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, c, err := audit.ReadBranch(t.Context(), repo, "audit/checkpoint")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, c
+	}
+	next := func(previous *checkpoint.Checkpoint, length int64) *checkpoint.Checkpoint {
+		c, err := checkpoint.Next(previous, checkpoint.Table{}, &chain.Report{Verdict: chain.Verified, Length: length, Head: strings.Repeat("ab", 32)}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for round := range int64(3) {
+		slow, seen := open()
+		fast, _ := open()
+		if (seen == nil) != (round == 0) || seen != nil && seen.Count != 10*round {
+			t.Fatalf("round %d: %+v", round, seen)
+		}
+		if raced, err := fast.Write(t.Context(), next(seen, 10*round+10)); raced || err != nil {
+			t.Fatal(raced, err)
+		}
+		if raced, err := slow.Write(t.Context(), next(seen, 10*round+9)); !raced || err != nil {
+			t.Fatal(raced, err)
+		}
+	}
+	if _, c := open(); c.Count != 30 {
+		t.Errorf("%+v", c)
+	}
+}
