@@ -107,7 +107,7 @@ func deployment(ctx context.Context, in inputs) (d rotation.Deployment, unfit []
 func closed(r *gha.Run, why []string) error {
 	var fs []finding.Finding
 	for _, w := range why {
-		fs = append(fs, finding.Finding{Rule: "deploy-mismatch", Severity: finding.Error, Message: w})
+		fs = append(fs, finding.Finding{Rule: rotation.RuleDeployMismatch, Severity: finding.Error, Message: w})
 	}
 	r.Findings(fs)
 	r.Output("verdict", "closed")

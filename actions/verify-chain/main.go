@@ -213,7 +213,7 @@ func tell(r *gha.Run, in inputs, files *registry.Files, rep *chain.Report, next 
 
 // missing says that the expected signer has not signed, and who has.
 func missing(in inputs, rep *chain.Report) finding.Finding {
-	return finding.Finding{Rule: "expected-signer", Severity: finding.Error,
+	return finding.Finding{Rule: rotation.RuleExpectedSigner, Severity: finding.Error,
 		Message: "no verified event by signer " + in.ExpectSigner + " within " + in.WaitFor.String() + "; signer ids seen: " + rotation.SignersSeen(rep) +
 			". Agent Manager writes the KMS key id that it is configured with as signer_kid: that id must be the signer's id or one of its aliases"}
 }

@@ -120,6 +120,12 @@ type Deployment struct {
 	Algorithm pubkey.Algorithm
 }
 
+// The rules that a deployment must keep to; docs/rules.md explains each.
+const (
+	RuleDeployMismatch = "deploy-mismatch"
+	RuleExpectedSigner = "expected-signer"
+)
+
 // Guard says why a deployment must not go ahead, nothing if it may: the signer
 // must be published, and the key that will sign must be the one published.
 func Guard(d Deployment, reg *registry.Registry, arch *registry.Archive) []string {
