@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,6 +124,11 @@ func TestMergeBase(t *testing.T) {
 			t.Errorf("%s: base %s", name, got)
 		}
 	}
+	side := r.git("commit-tree", "-p", base, "-m", "side", "HEAD^{tree}")
+	r.git("checkout", "--quiet", "--detach", r.git("commit-tree", "-p", base, "-p", head, "-p", side, "-m", "octopus", "HEAD^{tree}"))
+	if got := gitrepo.MergeBase(ctx, r.dir, head); got != "" {
+		t.Errorf("an octopus has base %s", got)
+	}
 	if got := gitrepo.MergeBase(ctx, t.TempDir(), head); got != "" {
 		t.Errorf("without a repository: base %s", got)
 	}
@@ -198,6 +204,134 @@ func TestHostileRepository(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(r.dir, "pwned")); err == nil {
 		t.Error("a program was run")
+	}
+}
+
+// Variables of the environment, which another step may have set, lead nowhere
+// else and run nothing.
+func TestHostileEnvironment(t *testing.T) {
+	other := newRepo(t)
+	other.commit("a.json", "forged")
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("a.json", "genuine")
+	for name, value := range map[string]string{
+		"GIT_DIR": filepath.Join(other.dir, ".git"), "GIT_WORK_TREE": other.dir, "GIT_OBJECT_DIRECTORY": filepath.Join(other.dir, ".git/objects"), "GIT_INDEX_FILE": "x", "GIT_NAMESPACE": "x",
+		"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.fsmonitor", "GIT_CONFIG_VALUE_0": "touch pwned", "GIT_CONFIG_PARAMETERS": "'core.pager=touch pwned'",
+		"GIT_EXTERNAL_DIFF": "touch pwned", "GIT_PAGER": "touch pwned", "GIT_SSH_COMMAND": "touch pwned", "GIT_TRACE": filepath.Join(r.dir, "pwned"), "GIT_LITERAL_PATHSPECS": "1", "GIT_ICASE_PATHSPECS": "1",
+	} {
+		t.Setenv(name, value)
+	}
+	content, found, err := gitrepo.ReadFile(ctx, r.dir, first, "a.json", 100)
+	if err != nil || !found || string(content) != "genuine" {
+		t.Errorf("%q, %v, %v", content, found, err)
+	}
+	if head, err := gitrepo.Commit(ctx, r.dir, "HEAD"); err != nil || head != first {
+		t.Errorf("HEAD is %s, %v", head, err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "pwned")); err == nil {
+		t.Error("a program was run, or a trace written")
+	}
+}
+
+// A folder of the checkout that looks like a bare repository, with settings
+// that run a program, is none.
+func TestBareRepositoryInside(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	r.commit("kernel/README.md", "x")
+	bare := filepath.Join(r.dir, "kernel")
+	r.git("init", "--quiet", "--bare", bare)
+	evil := "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tfsmonitor = touch pwned\n"
+	if err := os.WriteFile(filepath.Join(bare, "config"), []byte(evil), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := gitrepo.Commit(ctx, bare, "HEAD")
+	refused(t, err, "cannot use bare repository")
+}
+
+func TestReadDir(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	r.commit("rotations/a.json", "one")
+	r.commit("rotations/b.json", "")
+	r.commit("rotations/c.json", "three\nlines\n\n")
+	r.commit("rotations/README.md", strings.Repeat("x", 999))
+	r.commit("rotations/deep/d.json", "no")
+	r.commit("rotation/e.json", "no")
+	commit := r.commit("rotations2/f.json", "no")
+	files, err := gitrepo.ReadDir(ctx, r.dir, commit, "./rotations", ".json", 100)
+	if err != nil || len(files) != 3 || string(files["a.json"]) != "one" || string(files["b.json"]) != "" || string(files["c.json"]) != "three\nlines\n\n" {
+		t.Errorf("%q, %v", files, err)
+	}
+	for _, folder := range []string{"nothing", "rotations/a.json", "-x", "rotations*"} {
+		if files, err := gitrepo.ReadDir(ctx, r.dir, commit, folder, ".json", 100); err != nil || len(files) > 0 {
+			t.Errorf("%s: %q, %v", folder, files, err)
+		}
+	}
+	_, err = gitrepo.ReadDir(ctx, r.dir, commit, "rotations", ".json", 10)
+	refused(t, err, "larger than 10 bytes")
+	_, err = gitrepo.ReadDir(ctx, r.dir, strings.Repeat("0", 40), "rotations", ".json", 10)
+	refused(t, err, "cannot list")
+	if err := os.Symlink("/etc/passwd", filepath.Join(r.dir, "rotations/l.json")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = gitrepo.ReadDir(ctx, r.dir, r.commit("x", "x"), "rotations", ".json", 100)
+	refused(t, err, "is no regular file")
+}
+
+func TestChanged(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	r.commit("gone.json", "1")
+	first := r.commit("a.json", "1")
+	r.git("rm", "--quiet", "gone.json")
+	r.commit("b c/\u00e9\u202e.json", "1")
+	head := r.commit("a.json", "2")
+	want := []gitrepo.Change{{Path: "a.json"}, {Path: "b c/\u00e9\u202e.json"}, {Path: "gone.json", Removed: true}}
+	if got, err := gitrepo.Changed(ctx, r.dir, first, head); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// What the base has gained since is not the change's.
+	r.git("checkout", "--quiet", "-b", "base", first)
+	base := r.commit("other.json", "1")
+	if got, err := gitrepo.Changed(ctx, r.dir, base, head); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// Of a history that ends before the common commit, the trees are compared.
+	dir := filepath.Join(t.TempDir(), "shallow")
+	r.git("clone", "--quiet", "--depth=1", "--no-single-branch", "file://"+r.dir, dir)
+	if got, err := gitrepo.Changed(ctx, dir, base, head); err != nil || !slices.Equal(got, append(slices.Clone(want), gitrepo.Change{Path: "other.json", Removed: true})) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err := gitrepo.Changed(ctx, r.dir, strings.Repeat("0", 40), head)
+	refused(t, err, "cannot compare")
+}
+
+func TestFirstParents(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("a", "1")
+	r.git("checkout", "--quiet", "-b", "side")
+	r.commit("b", "1")
+	r.git("checkout", "--quiet", "main")
+	r.git("merge", "--quiet", "--no-ff", "-m", "merge", "side")
+	merge := r.git("rev-parse", "HEAD")
+	last := r.commit("a", "2")
+	if got := gitrepo.FirstParents(ctx, r.dir, first, last, 2); !slices.Equal(got, []string{merge, last}) {
+		t.Errorf("%q", got)
+	}
+	for _, got := range [][]string{
+		gitrepo.FirstParents(ctx, r.dir, first, last, 1), gitrepo.FirstParents(ctx, r.dir, r.git("rev-parse", "side"), last, 9), gitrepo.FirstParents(ctx, r.dir, first, strings.Repeat("0", 40), 9),
+	} {
+		if len(got) > 0 {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+func TestPrefix(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	r.commit("a b/c/x", "1")
+	for dir, want := range map[string]string{r.dir: "", filepath.Join(r.dir, "a b/c"): "a b/c/", t.TempDir(): ""} {
+		if got := gitrepo.Prefix(ctx, dir); got != want {
+			t.Errorf("%s: %q", dir, got)
+		}
 	}
 }
 
