@@ -55,7 +55,7 @@ func binaries(t *testing.T) string {
 		}
 		// The go command reuses a test's result as long as nothing has changed
 		// that it saw the test itself look at: so look at all the sources.
-		for _, dir := range []string{"../actions", "../internal", "../schemas"} {
+		for _, dir := range []string{"../actions", "../docs", "../internal", "../schemas"} {
 			if made.err = filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); made.err != nil {
 				return
 			}

@@ -12,7 +12,7 @@ import (
 var text string
 
 // Advice is what rules.md says about one rule, in Markdown of one line each.
-type Advice struct{ Means, Do string }
+type Advice struct{ What, Means, Do string }
 
 // Rule gives the advice on a rule; false for a name that has no section.
 func Rule(name string) (Advice, bool) {
@@ -28,6 +28,9 @@ var all = sync.OnceValue(func() map[string]Advice {
 		a := rules[name]
 		if heading, ok := strings.CutPrefix(line, "## "); ok {
 			name = heading
+		} else if _, what, ok := strings.Cut(line, ".* "); ok && strings.HasPrefix(line, "*") && name != "" && a.What == "" {
+			a.What = what
+			rules[name] = a
 		} else if means, ok := strings.CutPrefix(line, "**Why it matters.** "); ok && name != "" {
 			a.Means = means
 			rules[name] = a

@@ -12,7 +12,7 @@ func TestEveryRuleSaysWhatItMeansAndWhatToDo(t *testing.T) {
 		t.Errorf("%d of %d sections have advice", len(all()), sections)
 	}
 	for name, a := range all() {
-		if a.Means == "" || a.Do == "" {
+		if a.What == "" || a.Means == "" || a.Do == "" {
 			t.Errorf("%s: %+v", name, a)
 		}
 		if strings.ContainsAny(a.Means+a.Do, "|<>") || strings.Count(a.Means, "`")%2+strings.Count(a.Do, "`")%2 != 0 {

@@ -32,6 +32,7 @@ const (
 	Report     Name = "report"
 	Findings   Name = "findings"
 	Gates      Name = "gates"
+	SARIF      Name = "sarif"
 )
 
 // Violation is one place at which a document is not what its schema asks for.

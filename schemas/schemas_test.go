@@ -34,6 +34,10 @@ var good = map[schemas.Name]string{
 		"findings": [{"rule": "fork", "severity": "error", "position": 2, "message": "m"}], "findingsTotal": 1, "unauthenticatedColumns": ["id"]}`,
 	schemas.Findings: `{"version": 1, "verdict": "passed", "signers": 1, "findings": [{"rule": "fork", "severity": "note", "file": "f", "line": 1, "col": 1, "message": "m"}]}`,
 	schemas.Gates:    `{"version": 1, "rotations": [{"rotation": "r", "phase": "published", "dueAt": ` + at + `, "gates": [{"id": "G1", "name": "n", "state": "waiting", "detail": "d"}], "boundary": {"position": 2, "digest": "` + hex64 + `"}}]}`,
+	schemas.SARIF: `{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [{"tool": {"driver": {"name": "n", "informationUri": "https://example.org", "rules": [{"id": "fork", "shortDescription": {"text": "s"},
+		"fullDescription": {"text": "f"}, "help": {"text": "h", "markdown": "m"}, "helpUri": "https://example.org/#fork", "defaultConfiguration": {"level": "error"}, "properties": {"tags": ["security"], "precision": "very-high", "security-severity": "8.0"}}]}},
+		"columnKind": "unicodeCodePoints", "results": [{"ruleId": "fork", "ruleIndex": 0, "level": "error", "message": {"text": "t"}, "locations": [{"physicalLocation": {"artifactLocation": {"uri": "a/b%20c.json"}, "region": {"startLine": 1, "startColumn": 2}}}],
+		"partialFingerprints": {"primaryLocationLineHash": "0123456789abcdef:1"}}]}]}`,
 }
 
 func violations(t *testing.T, name schemas.Name, document string) []schemas.Violation {
@@ -104,6 +108,11 @@ func TestBrokenTwins(t *testing.T) {
 		{schemas.Report, `"position": 2`, `"position": 0`, "/findings/0/position"},
 		{schemas.Findings, `"severity": "note"`, `"severity": "fatal"`, "/findings/0/severity"},
 		{schemas.Findings, `"verdict": "passed"`, `"verdict": "verified"`, "/verdict"},
+		{schemas.SARIF, `"startLine": 1`, `"startLine": 0`, "/runs/0/results/0/locations/0/physicalLocation/region/startLine"},
+		{schemas.SARIF, `"level": "error", "message"`, `"level": "fatal", "message"`, "/runs/0/results/0/level"},
+		{schemas.SARIF, `"version": "2.1.0"`, `"version": "2.0"`, "/version"},
+		{schemas.SARIF, `"help": {"text": "h", "markdown": "m"}, `, ``, "/runs/0/tool/driver/rules/0"},
+		{schemas.SARIF, `:1"}}]`, `"}}]`, "/runs/0/results/0/partialFingerprints/primaryLocationLineHash"},
 		{schemas.Gates, `"state": "waiting"`, `"state": "open"`, "/rotations/0/gates/0/state"},
 		{schemas.Gates, `"phase": "published", `, ``, "/rotations/0"},
 		{schemas.Gates, `"dueAt": ` + at, `"dueAt": "soon"`, "/rotations/0/dueAt"},

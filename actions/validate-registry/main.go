@@ -1,27 +1,25 @@
 // Command validate-registry is the gate on changes of the signer registry. It
-// reads registry and archive of the checkout and of the commit that the change
-// starts from, judges them, and prints what is wrong with file, line and
-// column.
+// reads registry, archive and rotation records of the change and of the commit
+// that it starts from, judges them, and prints what is wrong with file, line
+// and column.
 //
-// It runs on strangers' pull requests, so it needs no token and no network,
-// and trusts nothing in the checkout to tell it what the base is.
+// It runs on strangers' pull requests, so it needs no token and no network, and
+// trusts nothing in the checkout to tell it what the base is. What it judges on
+// a runner is what the commit holds, not what attributes or an earlier step
+// have made of the files in the working directory.
 package main
 
 import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
-	"github.com/agent-manager/audit-signer-rotation/internal/gitrepo"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
-	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 )
 
@@ -33,12 +31,17 @@ var now = time.Now
 func main() { os.Exit(gha.Main(spec, now, run)) }
 
 type inputs struct {
-	RegistryPath     string `input:"registry-path"`
-	ArchivePath      string `input:"archive-path"`
-	BaseRef          string `input:"base-ref"`
-	BaseRegistryPath string `input:"base-registry-path"`
-	BaseArchivePath  string `input:"base-archive-path"`
-	ReportPath       string `input:"report-path"`
+	RegistryPath      string        `input:"registry-path"`
+	ArchivePath       string        `input:"archive-path"`
+	RotationsPath     string        `input:"rotations-path"`
+	BaseRef           string        `input:"base-ref"`
+	BaseRegistryPath  string        `input:"base-registry-path"`
+	BaseArchivePath   string        `input:"base-archive-path"`
+	BaseRotationsPath string        `input:"base-rotations-path"`
+	MaxEvidenceAge    time.Duration `input:"max-evidence-age"`
+	EventsPath        string        `input:"events-path"`
+	ReportPath        string        `input:"report-path"`
+	SARIFPath         string        `input:"sarif-path"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
@@ -49,89 +52,32 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if event.Name == "pull_request_target" || event.Name == "workflow_run" {
 		return gha.Misuse("this gate refuses to run on %s, where a stranger's change meets the repository's secrets; use pull_request, merge_group and push", event.Name)
 	}
-	if in.ArchivePath == "" {
-		in.ArchivePath = registry.ArchiveBeside(in.RegistryPath)
+	if in.MaxEvidenceAge <= 0 {
+		return gha.Misuse("max-evidence-age %s: give a positive duration, such as 24h", in.MaxEvidenceAge)
 	}
-	head, err := r.ReadFile("registry-path", in.RegistryPath, jsondoc.MaxSize)
-	if err != nil {
+	g := gate{Run: r, inputs: in, event: event, at: places{in.RegistryPath, in.ArchivePath, in.RotationsPath}.complete()}
+	if err := g.choose(ctx); err != nil {
 		return err
 	}
-	archive, err := optional(r, "archive-path", in.ArchivePath)
-	if err != nil {
-		return err
-	}
-	after, err := registry.Load(in.RegistryPath, head, in.ArchivePath, archive)
+	head, err := g.load(g.headTree, g.at)
 	if err != nil {
 		return unreadable(r, err)
 	}
-	findings := append(after.Findings, registry.Validate(after.Registry, after.Archive, r.Now())...)
-	before, err := base(ctx, r, in, event)
-	var broken *jsondoc.Error
-	switch {
-	case errors.As(err, &broken) && in.BaseRegistryPath == "":
-		// Or no pull request could repair it.
-		findings = append(findings, finding.Finding{Rule: "base-unreadable", Severity: finding.Warning, File: broken.File,
-			Message: fmt.Sprintf("the base cannot be read (line %d: %s), so the change was not compared with it: review every line of it", broken.Line, broken.Message)})
-	case err != nil:
+	if head == nil {
+		return gha.Misuse("registry-path %q: commit %.12s has no such file", g.at.registry, g.head)
+	}
+	base, found, err := g.compare(ctx, head)
+	if err != nil {
 		return err
-	case before != nil:
-		findings = append(findings, registry.Diff(before.Registry, before.Archive, after.Registry, after.Archive)...)
 	}
-	return tell(r, in, after, findings)
-}
-
-// optional reads a file that may be missing.
-func optional(r *gha.Run, input, path string) ([]byte, error) {
-	content, err := r.ReadFile(input, path, jsondoc.MaxSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return content, err
-}
-
-// base reads what the change starts from: from files, or from the commit that
-// the event names. Without either there is nothing to compare.
-func base(ctx context.Context, r *gha.Run, in inputs, event gha.Event) (*registry.Files, error) {
-	if in.BaseRegistryPath != "" {
-		head, err := r.ReadFile("base-registry-path", in.BaseRegistryPath, jsondoc.MaxSize)
-		if err != nil {
-			return nil, err
+	findings := append(head.findings, found...)
+	if in.EventsPath != "" {
+		if found, err = g.replay(ctx, base, head); err != nil {
+			return err
 		}
-		var archive []byte
-		if in.BaseArchivePath != "" {
-			if archive, err = r.ReadFile("base-archive-path", in.BaseArchivePath, jsondoc.MaxSize); err != nil {
-				return nil, err
-			}
-		}
-		return registry.Load(in.BaseRegistryPath, head, in.BaseArchivePath, archive)
+		findings = append(findings, found...)
 	}
-	revision := in.BaseRef
-	if revision == "" && event.Name == "pull_request" {
-		revision = gitrepo.MergeBase(ctx, ".", event.HeadSHA)
-	}
-	if revision == "" {
-		revision = event.BaseSHA
-	}
-	if revision == "" || revision == "none" {
-		r.Logf("nothing to compare with: only the files as they are were judged")
-		return nil, nil
-	}
-	commit, err := gitrepo.Commit(ctx, ".", revision)
-	if err != nil {
-		return nil, err
-	}
-	head, found, err := gitrepo.ReadFile(ctx, ".", commit, in.RegistryPath, jsondoc.MaxSize)
-	if err == nil && !found {
-		r.Logf("commit %.12s has no %s: a registry that did not exist before cannot be broken", commit, in.RegistryPath)
-	}
-	if err != nil || !found {
-		return nil, err
-	}
-	archive, _, err := gitrepo.ReadFile(ctx, ".", commit, in.ArchivePath, jsondoc.MaxSize)
-	if err != nil {
-		return nil, err
-	}
-	return registry.Load(in.RegistryPath, head, in.ArchivePath, archive)
+	return g.tell(head, findings)
 }
 
 // unreadable shows an error that has a place at that place, too.
@@ -144,22 +90,30 @@ func unreadable(r *gha.Run, err error) error {
 }
 
 // tell reports the findings in every form.
-func tell(r *gha.Run, in inputs, after *registry.Files, findings []finding.Finding) error {
+func (g *gate) tell(head *side, findings []finding.Finding) error {
 	finding.Sort(findings)
-	r.Findings(findings)
+	g.Findings(findings)
 	errs := finding.Count(findings, finding.Error)
 	verdict := "passed"
 	if errs > 0 {
 		verdict = "failed"
 	}
-	digest := after.Registry.SHA256()
-	r.Output("verdict", verdict)
-	r.Output("findings", strconv.Itoa(errs))
-	r.Output("signers", strconv.Itoa(len(after.Registry.Signers)))
-	r.Output("registry-sha256", digest)
-	r.Summary(report.Registry(findings, len(after.Registry.Signers), len(after.Archive.Retired), digest))
-	if in.ReportPath != "" {
-		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(report.Findings(verdict, after, findings))); err != nil {
+	files := head.files
+	signers, digest := len(files.Registry.Signers), files.Registry.SHA256()
+	g.Output("verdict", verdict)
+	g.Output("findings", strconv.Itoa(errs))
+	g.Output("signers", strconv.Itoa(signers))
+	g.Output("registry-sha256", digest)
+	g.Summary(report.Registry(findings, signers, len(files.Archive.Retired), digest, g.base, g.head))
+	if g.inputs.ReportPath != "" {
+		out := report.Findings(verdict, files, findings)
+		out.BaseCommit, out.HeadCommit = g.base, g.head
+		if err := g.WriteFile("report-path", g.inputs.ReportPath, report.JSON(out)); err != nil {
+			return err
+		}
+	}
+	if g.inputs.SARIFPath != "" {
+		if err := g.WriteFile("sarif-path", g.inputs.SARIFPath, report.JSON(report.SARIF(findings, g.at.registry))); err != nil {
 			return err
 		}
 	}

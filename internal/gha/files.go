@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -70,6 +71,39 @@ func (r *Run) Open(input, path string) (*os.File, error) {
 		return nil, unusable(input, path, err)
 	}
 	return f, nil
+}
+
+// maxFolder bounds what ReadDir lists.
+const maxFolder = 2000
+
+// ReadDir lists the names in a directory, in order. The same paths are taken
+// as by Open.
+func (r *Run) ReadDir(input, path string) ([]string, error) {
+	root, name, err := r.locate(input, path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	info, err := root.Stat(name)
+	if err == nil && !info.IsDir() {
+		return nil, &fileError{input, path, "it is no directory: name the one that holds the files", nil}
+	}
+	var names []string
+	if err == nil {
+		var dir *os.File
+		if dir, err = root.Open(name); err == nil {
+			defer dir.Close()
+			names, err = dir.Readdirnames(maxFolder + 1)
+		}
+	}
+	switch {
+	case len(names) > maxFolder:
+		return nil, &fileError{input, path, fmt.Sprintf("the directory holds more than %d files", maxFolder), nil}
+	case err != nil && err != io.EOF:
+		return nil, unusable(input, path, err)
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // WriteFile puts content at path, at once or not at all: whoever reads it sees

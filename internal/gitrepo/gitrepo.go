@@ -182,6 +182,13 @@ func FirstParents(ctx context.Context, dir, from, to string, limit int) []string
 	return steps
 }
 
+// Holds tells whether a file of a commit has the name, in whatever folder; it
+// takes a tree that is too large to look through for one that has.
+func Holds(ctx context.Context, dir, commit, name string) bool {
+	out, err := git(ctx, dir, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
+	return err != nil || strings.Contains("/"+strings.ReplaceAll(string(out), "\x00", "\x00/"), "/"+name+"\x00")
+}
+
 // Prefix is the place of dir below the top of the repository: "" or with a
 // slash at its end.
 func Prefix(ctx context.Context, dir string) string {

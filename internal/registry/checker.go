@@ -38,6 +38,16 @@ func newChecker(doc *jsondoc.Document) *checker {
 	return c
 }
 
+// Secrets names what looks like a private key or a credential in any JSON
+// document. The error is as Parse's.
+func Secrets(name string, src []byte) ([]finding.Finding, error) {
+	doc, err := jsondoc.Parse(name, src)
+	if err != nil {
+		return nil, err
+	}
+	return newChecker(doc).findings, nil
+}
+
 func (c *checker) find(rule string, offset int, format string, args ...any) {
 	if c.errors++; c.errors <= maxErrors {
 		c.report(rule, finding.Error, offset, fmt.Sprintf(format, args...))

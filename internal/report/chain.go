@@ -133,8 +133,9 @@ func findings(b *strings.Builder, fs []finding.Finding, total int64, perRule map
 	}
 }
 
-// Registry is the summary of a validation.
-func Registry(fs []finding.Finding, signers, retired int, digest string) string {
+// Registry is the summary of a validation; base and head are the commits that
+// were compared, "" where files were.
+func Registry(fs []finding.Finding, signers, retired int, digest, base, head string) string {
 	var b strings.Builder
 	if n := finding.Count(fs, finding.Error); n > 0 {
 		fmt.Fprintf(&b, "## ✖ Signer registry refused: %s\n\nDo not merge: repair what is named below, at its line.\n\n", count(int64(n), "error"))
@@ -143,6 +144,13 @@ func Registry(fs []finding.Finding, signers, retired int, digest string) string 
 	}
 	if digest != "" {
 		fmt.Fprintf(&b, "SHA-256 of the file: %s\n\n", code(digest))
+	}
+	if base != "" {
+		fmt.Fprintf(&b, "Compared with commit %s", code(base))
+		if head != "" {
+			fmt.Fprintf(&b, ", as of commit %s", code(head))
+		}
+		b.WriteString(".\n\n")
 	}
 	findings(&b, fs, int64(len(fs)), nil)
 	return b.String()
@@ -172,12 +180,17 @@ type FindingsFile struct {
 	Signers        int               `json:"signers"`
 	RegistrySHA256 string            `json:"registrySha256"`
 	ArchiveSHA256  string            `json:"archiveSha256,omitempty"`
+	BaseCommit     string            `json:"baseCommit,omitempty"`
+	HeadCommit     string            `json:"headCommit,omitempty"`
 	Findings       []finding.Finding `json:"findings"`
 }
 
 // Findings is the report file of a validation.
 func Findings(verdict string, f *registry.Files, fs []finding.Finding) FindingsFile {
-	return FindingsFile{1, verdict, len(f.Registry.Signers), f.Registry.SHA256(), f.Archive.SHA256(), append([]finding.Finding{}, fs...)}
+	return FindingsFile{
+		Version: 1, Verdict: verdict, Signers: len(f.Registry.Signers), RegistrySHA256: f.Registry.SHA256(), ArchiveSHA256: f.Archive.SHA256(),
+		Findings: append([]finding.Finding{}, fs...),
+	}
 }
 
 // Unverified is the summary of a verification that found evidence before it

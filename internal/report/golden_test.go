@@ -91,8 +91,8 @@ func texts(t *testing.T) map[string]string {
 		"finalize":         Finalize(retire),
 		"rollback":         Rollback(back),
 		"closed":           Closed(bad[:1]),
-		"registry-sound":   Registry(nil, 2, 1, head),
-		"registry-refused": Registry([]finding.Finding{{Rule: "key-changed", Severity: finding.Error, File: "kernel/tools/signers.json", Line: 3, Col: 5, Message: "the key changes"}}, 2, 0, ""),
+		"registry-sound":   Registry(nil, 2, 1, head, strings.Repeat("1", 40), strings.Repeat("2", 40)),
+		"registry-refused": Registry([]finding.Finding{{Rule: "key-changed", Severity: finding.Error, File: "kernel/tools/signers.json", Line: 3, Col: 5, Message: "the key changes"}}, 2, 0, "", "", ""),
 	}
 }
 

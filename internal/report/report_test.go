@@ -29,7 +29,7 @@ func TestHostileTexts(t *testing.T) {
 			Findings: []finding.Finding{{Rule: bad, Severity: finding.Error, File: bad, Line: 1, EventID: bad, Message: bad}}, FindingsTotal: 1, UnauthenticatedColumns: []string{bad}}
 		for name, text := range map[string]string{
 			"chain":    Chain(rep),
-			"registry": Registry(rep.Findings, 1, 0, bad),
+			"registry": Registry(rep.Findings, 1, 0, bad, bad, bad),
 			"gates":    Gates([]Status{NewStatus(rec, rotation.Assessment{Gates: rec.Retirement.Gates})}),
 			"add":      AddSigner(p),
 			"finalize": Finalize(p),

@@ -13,7 +13,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
-// The rules of a change that only the rotation records can answer;
+// The rules of a change that take more than registry and archive to judge;
 // docs/rules.md explains each.
 const (
 	RuleRecord          = "rotation-record"
@@ -23,6 +23,8 @@ const (
 	RuleNoRollback      = "returned-without-rollback"
 	RuleTwoRotations    = "two-rotations"
 	RuleGateSwitchedOff = "gate-switched-off"
+	RuleMixedChange     = "mixed-change"
+	RulePathTwin        = "path-twin"
 )
 
 // EvidenceAge is how old the evidence of a retirement may be when it is judged.

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"io"
+	"runtime"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
+)
+
+// replay asks an export of the chain which events the change makes
+// unverifiable. Files that are unsound are refused already, and trust needs
+// sound ones.
+func (g *gate) replay(ctx context.Context, base, head *side) ([]finding.Finding, error) {
+	if finding.Count(head.findings, finding.Error) > 0 {
+		g.Logf("the export was not replayed: repair the files first")
+		return nil, nil
+	}
+	var before *registry.Files
+	if base != nil && finding.Count(base.findings, finding.Error) == 0 {
+		before = base.files
+	}
+	open := func() (io.ReadCloser, error) { return g.Open("events-path", g.inputs.EventsPath) }
+	out, err := trust.Replay(ctx, chain.NDJSON(g.inputs.EventsPath, open), before, head.files, runtime.GOMAXPROCS(0))
+	if err != nil {
+		return nil, err
+	}
+	g.Logf("replayed %d events: the change makes %d of them unverifiable", out.Events, out.Lost)
+	if out.Unchecked > 0 {
+		g.Logf("%d events are by HMAC signers, whose signatures cannot be checked without their secret", out.Unchecked)
+	}
+	if out.Elsewhere > 0 {
+		g.Logf("the export has %d other finding(s), which this change has nothing to do with: see verify-chain", out.Elsewhere)
+	}
+	for i := range out.Findings {
+		out.Findings[i].File, out.Findings[i].Line, out.Findings[i].Col = g.at.registry, 1, 1
+	}
+	return out.Findings, nil
+}
