@@ -139,7 +139,7 @@ func tell(r *gha.Run, in inputs, rec rotation.Record, p pullrequest.Proposal) er
 		next += " Or choose another signer-id."
 	}
 	r.Summary(report.Published(rec.Incoming.ID, next, p.URL, settings))
-	r.Logf("%s %s", next, p.URL)
+	r.Ticket([][2]string{{"signer", rec.Incoming.ID}, {"fingerprint", rec.Incoming.Fingerprint}, {"rotation", rec.ID}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		r.Logf("note: %s", note)
 	}

@@ -153,6 +153,7 @@ func tell(r *gha.Run, in inputs, statuses []report.Status, p pullrequest.Proposa
 		}
 	}
 	r.Summary(report.Gates(statuses))
+	r.Ticket(report.GatesTicket(statuses))
 	if in.ReportPath != "" {
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(report.Rotations{Version: 1, Rotations: append([]report.Status{}, statuses...)})); err != nil {
 			return err

@@ -70,6 +70,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	r.Output("verdict", "open")
 	r.OutputJSON("deploy-env", report.Settings(settings))
+	r.Ticket(report.FindingsTicket("deploy signer "+in.SignerID+" with KMS key "+in.KMSKeyID, "", nil))
 	r.Logf("open: signer %s is published, and KMS key %s is its key", in.SignerID, in.KMSKeyID)
 	r.Summary(report.Open(in.SignerID, settings))
 	return nil
@@ -112,5 +113,6 @@ func closed(r *gha.Run, why []string) error {
 	r.Findings(fs)
 	r.Output("verdict", "closed")
 	r.Summary(report.Closed(fs))
+	r.Ticket(report.FindingsTicket("", "do not deploy", fs))
 	return gha.Failed
 }

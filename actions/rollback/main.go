@@ -148,7 +148,7 @@ func tell(r *gha.Run, in inputs, rec rotation.Record, move rotation.Move, p pull
 		r.Output("pull-request-number", strconv.Itoa(p.Number))
 		r.Output("pull-request-url", p.URL)
 	}
-	r.Logf("%s. %s %s", move.Verdict, next, p.URL)
+	r.Ticket([][2]string{{"back to", rec.Outgoing.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		r.Logf("note: %s", note)
 	}

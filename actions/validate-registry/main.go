@@ -105,6 +105,7 @@ func (g *gate) tell(head *side, findings []finding.Finding) error {
 	g.Output("signers", strconv.Itoa(signers))
 	g.Output("registry-sha256", digest)
 	g.Summary(report.Registry(findings, signers, len(files.Archive.Retired), digest, g.base, g.head))
+	g.Ticket(report.FindingsTicket("the signer registry is sound", "the signer registry is refused", findings))
 	if g.inputs.ReportPath != "" {
 		out := report.Findings(verdict, files, findings)
 		out.BaseCommit, out.HeadCommit = g.base, g.head

@@ -174,6 +174,7 @@ type Run struct {
 	shown    map[string]int // annotations so far, by level
 	outputs  []output
 	summary  strings.Builder
+	ticket   [][2]string
 	fault    error // the first output that was refused
 }
 
@@ -258,6 +259,7 @@ func (r *Run) finish(err error) int {
 	}
 	code := exitCode(err)
 	if whole {
+		r.printTicket(code)
 		return code
 	}
 	message := strings.ReplaceAll(err.Error(), "\n", "; ")

@@ -62,6 +62,44 @@ func (r *Run) erase() {
 	}
 }
 
+// Ticket sets the last lines of the log, each a name and a text: what somebody
+// pastes into a ticket. They are printed when the run has ended, together with
+// where it ran; a run that broke off ends with its error instead.
+func (r *Run) Ticket(lines [][2]string) { r.ticket = lines }
+
+// printTicket prints the ticket. On a terminal the first line of a verdict is
+// coloured by its mark, unless NO_COLOR asks for none (no-color.org).
+func (r *Run) printTicket(code int) {
+	if len(r.ticket) == 0 {
+		return
+	}
+	lines := append(slices.Clone(r.ticket), [2]string{"exit", strconv.Itoa(code)})
+	if o := r.Origin(); o.RunURL != "" {
+		lines = append(lines, [2]string{"run", o.RunURL})
+	}
+	lines = slices.DeleteFunc(lines, func(l [2]string) bool { return l[1] == "" })
+	width := 0
+	for _, l := range lines {
+		width = max(width, utf8.RuneCountInString(l[0]))
+	}
+	r.Logf("")
+	for _, l := range lines {
+		text := r.clean(fmt.Sprintf("%-*s  %s", width, l[0], l[1]))
+		if colour := colours[firstRune(l[1])]; colour != "" && l[0] == "verdict" && r.terminal && r.env["NO_COLOR"] == "" {
+			text = colour + text + "\x1b[0m"
+		}
+		fmt.Fprintln(r.log, text)
+	}
+}
+
+// colours of verdicts: green, red; what is open stays plain.
+var colours = map[rune]string{'✔': "\x1b[1;32m", '✖': "\x1b[1;31m"}
+
+func firstRune(s string) rune {
+	c, _ := utf8.DecodeRuneInString(s)
+	return c
+}
+
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

@@ -336,3 +336,49 @@ func TestOutputJSON(t *testing.T) {
 		t.Errorf("exit code %d, printed %q", r.code, r.stderr)
 	}
 }
+
+// The end of a log can be pasted into a ticket: aligned, without what is empty,
+// and in colours only where a person looks at a terminal and wants them.
+func TestTicket(t *testing.T) {
+	lines := [][2]string{{"verdict", "✖ refused"}, {"signer", ""}, {"next", "repair it"}}
+	const plain = "\nverdict  ✖ refused\nnext     repair it\nexit     1\n"
+	for name, tc := range map[string]struct {
+		terminal bool
+		environ  []string
+		want     string
+	}{
+		"in a log":           {false, nil, plain},
+		"on a terminal":      {true, []string{"TERM=xterm"}, strings.Replace(plain, "verdict  ✖ refused", "\x1b[1;31mverdict  ✖ refused\x1b[0m", 1)},
+		"without colours":    {true, []string{"NO_COLOR=1"}, plain},
+		"on a dumb terminal": {true, []string{"TERM=dumb"}, plain},
+		"on a runner":        {true, []string{"GITHUB_ACTIONS=true", "GITHUB_REPOSITORY=acme/kernel", "GITHUB_RUN_ID=7"}, plain + "run      https://github.com/acme/kernel/actions/runs/7\n"},
+	} {
+		var out strings.Builder
+		code := Exec(t.Context(), []byte(spec), Process{Stdout: &out, Stderr: &out, Environ: tc.environ, Terminal: tc.terminal}, func(_ context.Context, r *Run, _ inputs) error {
+			r.Ticket(lines)
+			return Failed
+		})
+		if code != 1 || out.String() != tc.want {
+			t.Errorf("%s: %d, %q, want %q", name, code, out.String(), tc.want)
+		}
+	}
+	// A run that broke off has no verdict to paste; a hostile text is one line.
+	for _, text := range hostile {
+		var out strings.Builder
+		Exec(t.Context(), []byte(spec), Process{Stdout: &out, Stderr: &out, Terminal: true}, func(_ context.Context, r *Run, _ inputs) error {
+			r.Ticket([][2]string{{text, text}})
+			return nil
+		})
+		if got := out.String(); strings.Count(got, "\n") != 3 || harmless(got) != nil || commands.MatchString(got) {
+			t.Errorf("%q: %q", text, got)
+		}
+		out.Reset()
+		Exec(t.Context(), []byte(spec), Process{Stdout: &out, Stderr: &out}, func(_ context.Context, r *Run, _ inputs) error {
+			r.Ticket(lines)
+			return errors.New("no connection")
+		})
+		if strings.Contains(out.String(), "verdict") {
+			t.Errorf("a run that broke off has a verdict: %q", out.String())
+		}
+	}
+}

@@ -70,7 +70,7 @@ func gantt(b *strings.Builder, all []stretch) {
 	if len(all) < 2 {
 		return
 	}
-	b.WriteString("```mermaid\ngantt\n  title Who signed what, by position in the chain\n  dateFormat X\n  axisFormat %s\n")
+	b.WriteString("```mermaid\n%%{init: {\"gantt\": {\"leftPadding\": 190}}}%%\ngantt\n  title Who signed what, by position in the chain\n  dateFormat X\n  axisFormat %s\n")
 	tags := map[string]string{"active": "active, ", "retired": "done, ", "compromised": "crit, ", "unknown": "crit, "}
 	for _, s := range all[:min(len(all), maxLanes)] {
 		fmt.Fprintf(b, "  section %s\n  %s, %s to %s :%s%d, %d\n", label(s.id), label(s.state), number(s.first), number(s.last), tags[s.state], s.first, s.last+1)
@@ -86,7 +86,7 @@ func label(s string) string {
 			return c
 		}
 		return '_'
-	}, short(s, 40))
+	}, short(s, 28))
 }
 
 // place is a position, a dash where it is not known.

@@ -79,6 +79,10 @@ func texts(t *testing.T) map[string]string {
 		"chain-forked": Chain(&chain.Report{Verdict: chain.Failed, Events: 70, Length: 40, Head: head, Tips: []string{head, head}, Findings: bad[:1], FindingsTotal: 1, UnauthenticatedColumns: columns}),
 		"chain-empty":  Chain(&chain.Report{Verdict: chain.Undetermined, UnauthenticatedColumns: columns}),
 
+		"ticket-chain":    lines(ChainTicket(&chain.Report{Verdict: chain.Failed, Events: 1237, Length: 1236, Head: head, Findings: bad, FindingsTotal: 3, RegistrySHA256: head, Checkpoint: chain.CheckpointRange{From: "1200:" + head}})),
+		"ticket-gates":    lines(GatesTicket([]Status{unproven, ready})),
+		"ticket-registry": lines(FindingsTicket("the registry is sound", "the registry is refused", bad[:2])),
+
 		"gates-none":     Gates(nil),
 		"gates-waiting":  Gates([]Status{waiting}),
 		"gates-against":  Gates([]Status{against}),
@@ -94,6 +98,14 @@ func texts(t *testing.T) map[string]string {
 		"registry-sound":   Registry(nil, 2, 1, head, strings.Repeat("1", 40), strings.Repeat("2", 40)),
 		"registry-refused": Registry([]finding.Finding{{Rule: "key-changed", Severity: finding.Error, File: "kernel/tools/signers.json", Line: 3, Col: 5, Message: "the key changes"}}, 2, 0, "", "", ""),
 	}
+}
+
+func lines(ticket [][2]string) string {
+	var b strings.Builder
+	for _, l := range ticket {
+		b.WriteString("- " + l[0] + ": " + l[1] + "\n")
+	}
+	return b.String()
 }
 
 // The texts are goldens: make golden rewrites them, and the difference is

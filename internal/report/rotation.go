@@ -197,6 +197,7 @@ func AddSigner(p Proposal) string {
 	}
 	rows = append(rows, []string{"proof of possession", proof}, []string{"reason", text(p.Record.Reason)}, []string{"opened by", code(p.Record.Actor)})
 	table(&b, []string{"", ""}, rows)
+	checklist(&b, p)
 	plan(&b, p)
 	if len(p.Contacts) > 0 {
 		fmt.Fprintf(&b, "Contacts: %s\n\n", text(strings.Join(p.Contacts, ", ")))
@@ -204,6 +205,17 @@ func AddSigner(p Proposal) string {
 	settings(&b, p.Settings)
 	footer(&b, p)
 	return b.String()
+}
+
+// checklist is what only a person can judge.
+func checklist(b *strings.Builder, p Proposal) {
+	b.WriteString("### Before you approve\n\n")
+	if p.Record.Incoming.Fingerprint != "" {
+		b.WriteString("- [ ] The fingerprint is that of the key which its owner, or the KMS console, shows.\n")
+	} else {
+		b.WriteString("- [ ] The KMS key is the one that its owner means: an HMAC key has no fingerprint to compare.\n")
+	}
+	b.WriteString("- [ ] Reason, time and overlap suit, and the contacts know.\n- [ ] The registry gate (`validate-registry`) is green on this very commit.\n\n")
 }
 
 func plan(b *strings.Builder, p Proposal) {
@@ -237,12 +249,14 @@ func Finalize(p Proposal) string {
 	fmt.Fprintf(&b, "Moves signer %s from the registry to the archive. Its events keep verifying up to position %s; anything that it signs after that is an alarm.\n\n", code(out.ID), number(ret.Boundary.Position))
 	table(&b, []string{"", ""}, [][]string{
 		{"retires", code(out.ID)}, {"stays", code(p.Record.Incoming.ID)},
+		{"cut-over", "position " + number(ret.Cutover.Position)},
 		{"boundary", fmt.Sprintf("position %s, digest %s", number(ret.Boundary.Position), code(ret.Boundary.Digest.String()))},
 		{"chain when evaluated", fmt.Sprintf("%s events, head %s", number(ret.Evidence.Events), code(ret.Evidence.Head))},
 		{"evaluated", stamp(ret.EvaluatedAt)},
 	})
 	b.WriteString("### Gates\n\n")
 	gates(&b, p.Gates)
+	b.WriteString("### Before you approve\n\n- [ ] Every gate is ✔, and each – off is one that you can do without.\n- [ ] Nobody needs the old signer for new events: no queue, no standby, no other region.\n- [ ] The registry gate (`validate-registry`) is green on this very commit.\n\n")
 	b.WriteString("Rollback point: close this pull request, nothing has changed; after the merge, `rollback` brings the entry back byte for byte. Disable the old KMS key only after the merge, in a job of its own.\n\n")
 	footer(&b, p)
 	return b.String()
@@ -253,6 +267,7 @@ func Rollback(p Proposal) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Goes back to signer %s: %s.\n\n", code(p.Record.Outgoing.ID), text(p.Verdict))
 	fmt.Fprintf(&b, "Reason: %s\n\n", text(p.Record.Rollback.Reason))
+	b.WriteString("### What to do\n\n1. Merge this pull request. No gate stands in the way.\n2. Deploy with the settings below, and look with `verify-chain` and `expect-signer` that they took effect.\n3. Leave the entry of the other signer as this pull request leaves it: its events must still be judged.\n\n")
 	settings(&b, p.Settings)
 	footer(&b, p)
 	return b.String()
