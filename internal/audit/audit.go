@@ -22,6 +22,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
@@ -51,6 +52,8 @@ type Terms struct {
 	// Resume goes on from the checkpoint where that can be done; else, and
 	// whenever anything is not as it should be, the whole chain is read.
 	Resume bool
+	// Without names the fast paths of signature verification not to take.
+	Without sigverify.Paths
 	// Progress, if set, is told now and then how many events are done, and how
 	// many there are as far as that is known, else 0.
 	Progress func(events, of int64)
@@ -127,6 +130,7 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 	if err != nil {
 		return nil, table, err
 	}
+	r.Signatures = chain.SignatureChecks(set.Signatures())
 	r.RegistrySHA256, r.ArchiveSHA256 = t.Registry.SHA256(), t.Archive.SHA256()
 	if t.Checkpoint != nil {
 		r.Checkpoint.From = t.Checkpoint.String()
@@ -209,7 +213,7 @@ func Fail(r *chain.Report, f finding.Finding) {
 // speakers sets up whom to trust; KMS is called only where an HMAC signer's
 // secret is not at hand.
 func speakers(ctx context.Context, t Terms) (*trust.Set, error) {
-	o := trust.Options{Secrets: t.Secrets}
+	o := trust.Options{Secrets: t.Secrets, Without: t.Without}
 	for _, s := range hmacSigners(t) {
 		if _, ok := t.Secrets[s.ID]; ok || s.KMSKeyID == "" {
 			continue

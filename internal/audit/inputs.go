@@ -10,6 +10,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
@@ -83,9 +84,26 @@ func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
 			return s, t, done, err
 		}
 	}
+	if t.Without, err = without(r); err != nil {
+		return s, t, done, err
+	}
 	t.Logf = r.Logf
 	t.Progress = Progress(r)
 	return s, t, done, nil
+}
+
+// without reads the switch for the fast paths of signature verification, which
+// is for tests and for the day on which one of them is suspected.
+func without(r *gha.Run) (sigverify.Paths, error) {
+	const name = "AUDIT_SIGNER_FAST_PATHS"
+	paths, err := sigverify.ParsePaths(r.Getenv(name))
+	if err != nil {
+		return 0, gha.Misuse("%s: %v", name, err)
+	}
+	if paths != sigverify.AllPaths {
+		r.Logf("%s=%s: signatures are checked without some fast paths", name, r.Getenv(name))
+	}
+	return sigverify.AllPaths &^ paths, nil
 }
 
 // spool puts standard input into a file, because the place of a fork or a gap

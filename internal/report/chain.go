@@ -35,6 +35,7 @@ func Chain(r *chain.Report) string {
 	}
 	findings(&b, r.Findings, r.FindingsTotal, r.ByRule)
 	signers(&b, r)
+	checks(&b, r.Signatures)
 	b.WriteString("**What this does not show.** " + strings.Join(limits(r), " ") + "\n")
 	return b.String()
 }
@@ -61,6 +62,14 @@ func signers(b *strings.Builder, r *chain.Report) {
 	table(b, []string{"signer id in the rows", "state", "events", "first position", "last position", "last event (its own claim)"}, rows)
 	if len(ids) > len(rows) {
 		fmt.Fprintf(b, "… and %s more, in the JSON report.\n\n", count(int64(len(ids)-len(rows)), "signer id"))
+	}
+}
+
+// checks says who decided about the signatures.
+func checks(b *strings.Builder, s chain.SignatureChecks) {
+	if s.Fast > 0 {
+		fmt.Fprintf(b, "Fast paths accepted %s, of which %s were checked again by the standard library, with the same result; it alone decided about %s.\n\n",
+			count(s.Fast, "signature"), number(s.Rechecked), number(s.Library))
 	}
 }
 

@@ -67,7 +67,7 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 // decodeAndVerify is what a row's signature goes through.
-func decodeAndVerify(k Key, digest [32]byte, text string) bool {
+func decodeAndVerify(k *Key, digest [32]byte, text string) bool {
 	signature, err := Decode(nil, []byte(text), k.Size())
 	return err == nil && k.Verify(digest, signature)
 }
@@ -89,13 +89,15 @@ func TestWycheproofRSA(t *testing.T) {
 					t.Fatal(err)
 				}
 				n := public.(*rsa.PublicKey)
-				k := Key{rsa: n, size: n.Size()} // the key policy refuses those with the exponent 3
+				k := newRSA(n) // the key policy refuses those with the exponent 3
 				if n.E == 65537 {
 					k = New(parsed(t, n))
 				}
 				if k.Size() != g.KeySize/8 {
 					t.Fatalf("signatures have %d bytes", k.Size())
 				}
+				var batch []Check
+				var wants []bool
 				for _, tc := range g.Tests {
 					seen++
 					signature := unhex(t, tc.Sig)
@@ -111,6 +113,17 @@ func TestWycheproofRSA(t *testing.T) {
 					}
 					if k.Verify(digest, signature) != expect {
 						t.Errorf("%d (%s): the raw signature is judged otherwise", tc.TcID, tc.Comment)
+					}
+					batch, wants = append(batch, Check{Key: k, Digest: digest, Signature: signature}), append(wants, expect)
+				}
+				for path, e := range engines() {
+					if err := e.Verify(batch); err != nil {
+						t.Fatal(err)
+					}
+					for i := range batch {
+						if batch[i].Valid != wants[i] {
+							t.Errorf("%s: %d (%s): %v", path, g.Tests[i].TcID, g.Tests[i].Comment, batch[i].Valid)
+						}
 					}
 				}
 			}
@@ -139,6 +152,14 @@ func TestWycheproofHMAC(t *testing.T) {
 			if g.TagSize != 256 {
 				if _, err := Decode(nil, []byte(tc.Tag), MACSize); err == nil {
 					t.Errorf("%d: a tag of %d bits was read", tc.TcID, g.TagSize)
+				}
+			}
+			if len(message) == 32 {
+				for path, e := range engines() {
+					batch := []Check{{Key: NewHMAC(secret), Digest: [32]byte(message), Signature: unhex(t, tc.Tag)}}
+					if err := e.Verify(batch); err != nil || batch[0].Valid != expect {
+						t.Errorf("%s: %d (%s): %v %v", path, tc.TcID, tc.Comment, batch[0].Valid, err)
+					}
 				}
 			}
 			if len(message) == 32 && decodeAndVerify(NewHMAC(secret), [32]byte(message), tc.Tag) != expect {
@@ -209,7 +230,7 @@ func TestVerify(t *testing.T) {
 		return m.Sum(nil)
 	}
 	for name, tc := range map[string]struct {
-		key       Key
+		key       *Key
 		signature []byte
 		want      bool
 	}{
@@ -235,8 +256,8 @@ func TestVerify(t *testing.T) {
 		"HMAC with another secret":     {macKey, mac("Secret", digest[:]), false},
 		"HMAC, half of it":             {macKey, mac("secret", digest[:])[:16], false},
 		"HMAC under no secret":         {NewHMAC(nil), mac("", digest[:]), false},
-		"no key":                       {Key{}, nil, false},
-		"no key, a signature":          {Key{}, signed, false},
+		"no key":                       {nil, nil, false},
+		"no key, a signature":          {&Key{}, signed, false},
 		"a key that was refused":       {New(pubkey.Key{}), signed, false},
 		"RSA key, HMAC of its modulus": {rsaKey, mac(string(k.rsa.N.Bytes()), digest[:]), false},
 	} {

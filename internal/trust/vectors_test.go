@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
@@ -97,6 +99,7 @@ func TestUpstreamChains(t *testing.T) {
 				if seed > 0 {
 					rows = shuffled(rows, seed)
 				}
+				o.Without = []sigverify.Paths{sigverify.NoPaths, sigverify.Lanes, sigverify.AllPaths}[seed%3]
 				rep, err := verify(t, rows, trust.New(r, &registry.Archive{}, o), chain.Options{})
 				if err != nil {
 					t.Fatal(err)
@@ -229,7 +232,12 @@ func TestChainVectors(t *testing.T) {
 		t.Fatalf("%d files, %d manifest entries, want 203 of both", len(files), len(manifest))
 	}
 	r, _ := parse(t, vectors+"rsa2048-to-rsa3072/signers.json")
-	set := trust.New(r, &registry.Archive{}, trust.Options{})
+	// The verdicts are the same on every path of signature verification.
+	sets := []*trust.Set{
+		trust.New(r, &registry.Archive{}, trust.Options{}),
+		trust.New(r, &registry.Archive{}, trust.Options{Without: sigverify.Lanes}),
+		trust.New(r, &registry.Archive{}, trust.Options{Without: sigverify.AllPaths}),
+	}
 	var anchor struct {
 		Count int64
 		Head  chain.Digest
@@ -241,8 +249,13 @@ func TestChainVectors(t *testing.T) {
 	for _, m := range manifest {
 		t.Run(m.File, func(t *testing.T) {
 			for _, anchors := range [][]chain.Anchor{nil, {{Name: "checkpoint", Position: anchor.Count, Digest: anchor.Head, Checkpoint: true}}} {
-				rep, err := verify(t, read(t, vectors+m.File), set, chain.Options{Anchors: anchors})
+				rep, err := verify(t, read(t, vectors+m.File), sets[0], chain.Options{Anchors: anchors})
 				ok := err == nil && rep.Verdict == chain.Verified
+				for _, other := range sets[1:] {
+					if again, otherErr := verify(t, read(t, vectors+m.File), other, chain.Options{Anchors: anchors}); !reflect.DeepEqual(again, rep) || fmt.Sprint(otherErr) != fmt.Sprint(err) {
+						t.Errorf("another path gives another report: %v %+v, not %v %+v", otherErr, again, err, rep)
+					}
+				}
 				switch m.Expect {
 				case "reject":
 					if ok {
@@ -274,4 +287,7 @@ func TestChainVectors(t *testing.T) {
 		})
 	}
 	t.Logf("%d runs refused, %d passed", refused, passed)
+	if all, none := sets[0].Signatures(), sets[2].Signatures(); all.Fast == 0 || all.Rechecked == 0 || none.Fast > 0 || none.Library != all.Fast+all.Library {
+		t.Errorf("who decided: %+v, without fast paths %+v", all, none)
+	}
 }
