@@ -222,6 +222,10 @@ func checkBroken(ts *testscript.TestScript, code int, log, outputs, summary stri
 	if told != 1 {
 		ts.Fatalf("%d error lines, want one:\n%s", told, log)
 	}
+	message := regexp.MustCompile(`(?m)^::error::(.*)$`).FindStringSubmatch(log)[1]
+	if why := illegible(strings.ReplaceAll(message, "%25", "%")); why != "" {
+		ts.Fatalf("%s:\n%s", why, message)
+	}
 	if summary != "" {
 		ts.Fatalf("a run without an outcome wrote a summary:\n%s", summary)
 	}
@@ -230,6 +234,33 @@ func checkBroken(ts *testscript.TestScript, code int, log, outputs, summary stri
 			ts.Fatalf("a run without an outcome set the output %s=%s", name, value)
 		}
 	}
+}
+
+var (
+	// dumps are what a program shows that prints what it has instead of saying
+	// what is wrong.
+	dumps = regexp.MustCompile(`goroutine|\.go:[0-9]|panic|runtime error|0x[0-9a-f]{6,}|&\{|map\[|%!|<nil>|operation error|https response error|RequestID|ResultMetadata|SQLSTATE|\*[a-z]+\.[A-Z]|github\.com/|interface \{`)
+	// nextSteps begin with a verb that tells the reader to do something.
+	nextSteps = regexp.MustCompile(`(?i)(?:^|[:;.,(] |, (?:and|or|so) |or )(?:then |so )?(?:` +
+		`add|allow|bring|change|check|choose|close|copy|correct|create|deploy|drop|enable|export|finish|give|grant|keep|leave|look|make|merge|name|register|remove|repair|report|restore|retry|review|run|say|set|shorten|take|use|wait|write` +
+		`)\b|\?$|--help lists|did you mean|inputs are written`)
+)
+
+// illegible says what a person misses in an error: each says what, where, why,
+// and what to do next, in words.
+func illegible(message string) string {
+	text := strings.TrimPrefix(message, "could not tell: ")
+	switch {
+	case dumps.MatchString(text):
+		return fmt.Sprintf("an error shows the inside of the program (%s)", dumps.FindString(text))
+	case !nextSteps.MatchString(text):
+		return "an error does not say what to do next"
+	case len(text) > 1500:
+		return "an error is too long to be read"
+	case strings.HasSuffix(text, ".") && !strings.HasSuffix(text, "…"):
+		return "an error ends with a full stop: more may follow it in the same line"
+	}
+	return ""
 }
 
 // leak finds a secret in a text, in any of the forms in which one travels.

@@ -62,10 +62,10 @@ func (k *key) fits(in inputs, s *published.State) (*rotation.Signer, error) {
 	case in.Replaces != "":
 		var found bool
 		if out, found = s.Registry.Find(in.Replaces); !found {
-			return nil, gha.Misuse("replaces: the registry has no signer %q", in.Replaces)
+			return nil, gha.Misuse("replaces: the registry has no signer %q: name one that it has, or none", in.Replaces)
 		}
 		if out.ID == k.signer.ID {
-			return nil, gha.Misuse("replaces: signer %q cannot replace itself; a new key needs a new signer-id", out.ID)
+			return nil, gha.Misuse("replaces: signer %q cannot replace itself: a new key needs a new id, so choose another signer-id", out.ID)
 		}
 	case len(current) > 1:
 		return nil, gha.Misuse("the registry has %d signers: say by replaces which one the new signer replaces, or none", len(current))
@@ -104,7 +104,7 @@ func (k *key) free(in inputs, s *published.State) error {
 func (k *key) take(ctx context.Context, r *gha.Run, in inputs) error {
 	if in.PublicKeyPath != "" {
 		if k.signer.ID == asARN || k.signer.ID == asKeyID {
-			return gha.Misuse("signer-id %s needs a KMS key, and public-key-path names a file", k.signer.ID)
+			return gha.Misuse("signer-id %s needs a KMS key, and public-key-path names a file: choose an id of your own", k.signer.ID)
 		}
 		return k.read(r, in.PublicKeyPath)
 	}

@@ -98,9 +98,9 @@ func check(in inputs, policy rotation.Policy) error {
 	case given != 1:
 		return gha.Misuse("set exactly one of kms-key-id (an existing key), key-spec (create one) and public-key-path (a key kept elsewhere); %d are set", given)
 	case in.SignerID != "" && why != "":
-		return gha.Misuse("signer-id %q: %s", in.SignerID, why)
+		return gha.Misuse("signer-id %q: %s; choose another", in.SignerID, why)
 	case in.KeySpec != "" && !slices.Contains(awskms.Specs, in.KeySpec):
-		return gha.Misuse("key-spec %q is none of %s", in.KeySpec, strings.Join(awskms.Specs, ", "))
+		return gha.Misuse("key-spec %q is not known: choose one of %s", in.KeySpec, strings.Join(awskms.Specs, ", "))
 	case in.Reason == "":
 		return gha.Misuse("reason is empty: say why the key is rotated; it stands in the record and in the pull request")
 	case len(in.Reason) > maxReason:

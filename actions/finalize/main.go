@@ -45,7 +45,7 @@ type inputs struct {
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if in.CloudTrail != "required" && in.CloudTrail != "off" {
-		return gha.Misuse("cloudtrail %q: only required and off are known", in.CloudTrail)
+		return gha.Misuse("cloudtrail %q: only required and off are known, choose one", in.CloudTrail)
 	}
 	repo, state, err := in.Open(ctx, r, false)
 	if err != nil {

@@ -64,7 +64,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return unreadable(r, err)
 	}
 	if head == nil {
-		return gha.Misuse("registry-path %q: commit %.12s has no such file", g.at.registry, g.head)
+		return gha.Misuse("registry-path %q: commit %.12s has no such file: check the path", g.at.registry, g.head)
 	}
 	base, found, err := g.compare(ctx, head)
 	if err != nil {

@@ -105,7 +105,7 @@ const races = 3
 func (in inputs) check() error {
 	switch {
 	case in.Mode != "verify" && in.Mode != "incremental":
-		return gha.Misuse("mode %q: only verify and incremental are known", in.Mode)
+		return gha.Misuse("mode %q: only verify and incremental are known, choose one", in.Mode)
 	case in.RequireCheckpoint && in.CheckpointPath == "" && in.CheckpointBranch == "":
 		return gha.Misuse("require-checkpoint is true, and neither checkpoint-path nor checkpoint-branch is set: name the checkpoint of the last verification")
 	}

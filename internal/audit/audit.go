@@ -253,11 +253,11 @@ func ParseExceptions(name string, src []byte) ([]chain.Exception, error) {
 		return nil, err
 	}
 	if len(violations) > 0 {
-		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + violations[0].String()}
+		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + violations[0].String() + "; repair the file, or restore it from its history"}
 	}
 	var file struct{ Exceptions []chain.Exception }
 	if err := json.Unmarshal(src, &file); err != nil {
-		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error()}
+		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error() + "; repair the file, or restore it from its history"}
 	}
 	return file.Exceptions, nil
 }

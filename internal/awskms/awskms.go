@@ -106,7 +106,7 @@ func (c *Client) at(keyID string) (target, error) {
 		a, err := arn.Parse(keyID)
 		key := strings.HasPrefix(a.Resource, "key/") || strings.HasPrefix(a.Resource, "alias/")
 		if err != nil || a.Service != "kms" || a.Region == "" || !key {
-			return t, t.refuse("this is no ARN of a KMS key or alias; it has the form arn:aws:kms:REGION:ACCOUNT:key/ID")
+			return t, t.refuse("this is no ARN of a KMS key or alias; give one of the form arn:aws:kms:REGION:ACCOUNT:key/ID")
 		}
 		t.region = a.Region
 	}

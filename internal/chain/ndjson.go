@@ -56,7 +56,7 @@ func NDJSON(name string, open func() (io.ReadCloser, error)) iter.Seq2[Event, er
 			case err == io.EOF:
 				return
 			case errors.Is(err, errLine):
-				yield(Event{}, &SourceError{Message: fmt.Sprintf("%s:%d: the line is longer than %d bytes", name, number, MaxLine)})
+				yield(Event{}, &SourceError{Message: fmt.Sprintf("%s:%d: the line is longer than %d bytes; check how the export was made: one event a line", name, number, MaxLine)})
 				return
 			case err != nil:
 				yield(Event{}, fmt.Errorf("%s:%d: %w", name, number, err))
@@ -235,7 +235,7 @@ func (p *rowParser) object(member func(name, value []byte) error) error {
 }
 
 func (p *rowParser) fail(what string) error {
-	return fmt.Errorf("not a JSON object: byte %d: %s", min(p.pos, len(p.line)), what)
+	return fmt.Errorf("not a JSON object: byte %d: %s; check how the export was made: one JSON object a line", min(p.pos, len(p.line)), what)
 }
 
 func (p *rowParser) peek() byte {

@@ -75,12 +75,12 @@ func Parse(name string, src []byte) (*Checkpoint, error) {
 		return nil, err
 	}
 	if len(violations) > 0 {
-		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + violations[0].String()}
+		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + violations[0].String() + "; repair the file, or restore it from its history"}
 	}
 	sum := sha256.Sum256(src)
 	c := &Checkpoint{name: name, sum: hex.EncodeToString(sum[:])}
 	if err := json.Unmarshal(src, c); err != nil {
-		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + err.Error()}
+		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + err.Error() + "; repair the file, or restore it from its history"}
 	}
 	return c, nil
 }
@@ -93,7 +93,7 @@ func spelled(doc *jsondoc.Document) error {
 		for _, name := range known {
 			if m.Name != name && strings.EqualFold(m.Name, name) {
 				line, col := doc.Position(m.NameStart)
-				return &jsondoc.Error{File: doc.Name, Line: line, Col: col, Message: fmt.Sprintf("not a checkpoint: member %q must be written %q", m.Name, name)}
+				return &jsondoc.Error{File: doc.Name, Line: line, Col: col, Message: fmt.Sprintf("not a checkpoint: member %q must be written %q; change that, or restore the file from its history", m.Name, name)}
 			}
 		}
 	}

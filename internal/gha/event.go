@@ -49,7 +49,7 @@ func (r *Run) Event() (Event, error) {
 		Before, After string
 	}
 	if err := json.Unmarshal(content, &payload); err != nil {
-		return Event{}, Misuse("GITHUB_EVENT_PATH %q: the payload is not the JSON of an event: %w", path, err)
+		return Event{}, Misuse("GITHUB_EVENT_PATH %q: the payload is not the JSON of an event: %w; leave that variable to the runner", path, err)
 	}
 	switch {
 	case payload.PullRequest.Head.SHA != "":
@@ -65,7 +65,7 @@ func (r *Run) Event() (Event, error) {
 	}
 	for _, sha := range []string{e.BaseSHA, e.HeadSHA} {
 		if sha != "" && !commitSHA.MatchString(sha) {
-			return Event{}, fmt.Errorf("the event %s of %q names the commit %q, which is no SHA", e.Name, path, sha)
+			return Event{}, fmt.Errorf("the event %s of %q names the commit %q, which is no SHA; leave the event to the runner, or give base-ref", e.Name, path, sha)
 		}
 	}
 	return e, nil

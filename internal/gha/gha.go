@@ -146,7 +146,7 @@ func Exec[Inputs any](ctx context.Context, spec []byte, p Process, run func(cont
 		}
 		err = run(ctx, r, in)
 		if err != nil && ctx.Err() != nil {
-			err = fmt.Errorf("%w (the run was interrupted: %v)", err, context.Cause(ctx))
+			err = fmt.Errorf("%w (the run was interrupted: %v; run it again, it goes on from what is there)", err, context.Cause(ctx))
 		}
 		return err
 	}))

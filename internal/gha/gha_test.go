@@ -189,7 +189,7 @@ func TestInterrupted(t *testing.T) {
 		cancel(errors.New("terminated"))
 		return fmt.Errorf("reading rows: %w", ctx.Err())
 	})
-	want := "error: could not tell: reading rows: context canceled (the run was interrupted: terminated)\n"
+	want := "error: could not tell: reading rows: context canceled (the run was interrupted: terminated; run it again, it goes on from what is there)\n"
 	if r.code != 3 || r.stderr != want {
 		t.Errorf("exit code %d, printed %q, want %q", r.code, r.stderr, want)
 	}

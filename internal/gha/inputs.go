@@ -160,7 +160,7 @@ func set(field reflect.Value, value string) error {
 		field.SetString(value)
 	case bool:
 		if value != "true" && value != "false" {
-			return fmt.Errorf("%q is neither true nor false", value)
+			return fmt.Errorf("%q is neither true nor false: write one of the two", value)
 		}
 		field.SetBool(value == "true")
 	case int:
@@ -194,7 +194,7 @@ func plain(value string, lines bool) error {
 		return errors.New("the value is not UTF-8 text")
 	}
 	if strings.Contains(value, "${{") {
-		return errors.New("the value holds ${{, an expression that no runner has evaluated")
+		return errors.New("the value holds ${{, an expression that no runner has evaluated: write it where expressions are evaluated, or give the value itself")
 	}
 	for _, c := range value {
 		if !strconv.IsPrint(c) && !(lines && (c == '\n' || c == '\r')) {

@@ -77,7 +77,7 @@ func ReadFile(ctx context.Context, dir, commit, path string, limit int64) (conte
 	}
 	m := treeLine.FindSubmatch(out)
 	if m == nil {
-		return nil, false, &Error{fmt.Sprintf("%q is no regular file in commit %.12s; links and submodules are refused", path, commit)}
+		return nil, false, &Error{fmt.Sprintf("%q is no regular file in commit %.12s; links and submodules are refused: make it a plain file", path, commit)}
 	}
 	if n, err := strconv.ParseInt(string(m[2]), 10, 64); err != nil || n > limit {
 		return nil, false, &Error{fmt.Sprintf("%q of commit %.12s is larger than %d bytes", path, commit, limit)}
@@ -112,7 +112,7 @@ func ReadDir(ctx context.Context, dir, commit, folder, suffix string, limit int6
 		}
 		m := treeLine.FindStringSubmatch(line)
 		if m == nil {
-			return nil, &Error{fmt.Sprintf("%q of %q is no regular file in commit %.12s; links and submodules are refused", name, folder, commit)}
+			return nil, &Error{fmt.Sprintf("%q of %q is no regular file in commit %.12s; links and submodules are refused: make it a plain file", name, folder, commit)}
 		}
 		if n, err := strconv.ParseInt(m[2], 10, 64); err != nil || n > limit {
 			return nil, &Error{fmt.Sprintf("%q of %q in commit %.12s is larger than %d bytes", name, folder, commit, limit)}

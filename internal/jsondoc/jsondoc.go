@@ -134,7 +134,7 @@ func Parse(name string, src []byte) (*Document, error) {
 func (d *Document) precheck() error {
 	switch {
 	case len(bytes.TrimSpace(d.src)) == 0:
-		return d.errorAt(0, "the file is empty; a JSON document is needed")
+		return d.errorAt(0, "the file is empty: give it the JSON document that belongs there")
 	case bytes.HasPrefix(d.src, []byte("\xef\xbb\xbf")):
 		return d.errorAt(0, "the file starts with a byte order mark; save it as UTF-8 without one")
 	case !utf8.Valid(d.src):
@@ -169,12 +169,14 @@ func (d *Document) precheck() error {
 
 var hujsonError = regexp.MustCompile(`^hujson: line (\d+), column (\d+): (.*)$`)
 
+const repair = "; repair the file there"
+
 func (d *Document) syntaxError(err error) error {
-	e := &Error{File: d.Name, Line: 1, Col: 1, Message: "not JSON: " + err.Error()}
+	e := &Error{File: d.Name, Line: 1, Col: 1, Message: "not JSON: " + err.Error() + repair}
 	if m := hujsonError.FindStringSubmatch(err.Error()); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Col, _ = strconv.Atoi(m[2])
-		e.Message = "not JSON: " + m[3]
+		e.Message = "not JSON: " + m[3] + repair
 	}
 	return e
 }

@@ -66,7 +66,7 @@ type Move struct {
 // way; only a key that is known to be compromised never comes back.
 func Undo(rec Record, reg *registry.Registry, arch *registry.Archive, rb Rollback) (Move, error) {
 	if rec.Outgoing == nil {
-		return Move{}, fmt.Errorf("rotation %s replaced no signer; there is nothing to go back to", rec.ID)
+		return Move{}, fmt.Errorf("rotation %s replaced no signer, so there is nothing to go back to: deploy the settings of the signer that you want, or name another rotation", rec.ID)
 	}
 	m := Move{Record: rec, Verdict: fmt.Sprintf("signer %s never left the registry: deploy its settings again", rec.Outgoing.ID)}
 	m.Record.Rollback = &rb

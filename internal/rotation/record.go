@@ -93,7 +93,7 @@ func (p Policy) Check() error {
 	overlap := time.Duration(p.Overlap)
 	switch {
 	case overlap <= 0 || overlap > MaxOverlap:
-		return fmt.Errorf("overlap %s is out of range; 24h to 72h is usual, %s the most", overlap, MaxOverlap)
+		return fmt.Errorf("overlap %s is out of range; 24h to 72h is usual, %s the most: give such a one", overlap, MaxOverlap)
 	case overlap < MinOverlap && !p.ShortAllowed:
 		return fmt.Errorf("overlap %s is shorter than %s: verifiers that cache the registry and queues that drain late would see gaps. Use a longer one, or allow-short-overlap: true for a rehearsal", overlap, MinOverlap)
 	}
@@ -180,13 +180,13 @@ func ParseRecord(name string, src []byte) (Record, error) {
 		return r, err
 	}
 	if len(violations) > 0 {
-		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + violations[0].String()}
+		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + violations[0].String() + "; repair the file, or restore it from its history"}
 	}
 	if err := json.Unmarshal(src, &r); err != nil {
-		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error()}
+		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error() + "; repair the file, or restore it from its history"}
 	}
 	if err := r.Policy.Check(); err != nil {
-		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error()}
+		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error() + "; repair the file, or restore it from its history"}
 	}
 	return r, nil
 }

@@ -303,7 +303,7 @@ func ParseSecrets(name string, src []byte) (map[string][]byte, error) {
 		return &jsondoc.Error{File: name, Line: line, Col: col, Message: message}
 	}
 	if doc.Root.Kind != jsondoc.Object {
-		return nil, bad(doc.Root.Start, "HMAC secrets are an object from signer id to secret")
+		return nil, bad(doc.Root.Start, "HMAC secrets are an object from signer id to secret: write {\"<signer id>\": \"<secret>\"}")
 	}
 	secrets := map[string][]byte{}
 	for _, m := range doc.Root.Members {
