@@ -1,6 +1,6 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz
+.PHONY: help drill test lint bench golden build fuzz e2e
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 GOLDEN    = $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag\.Bool."update"' .)))
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 15
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 drill: ## rehearse a whole rotation on this machine
 	go run ./cmd/drill
@@ -25,6 +25,10 @@ lint: ## gofmt, vet, staticcheck, actionlint, shellcheck
 	$(TOOL) staticcheck ./...
 	$(TOOL) actionlint -color $(wildcard .github/workflows/*.yml examples/*.yml)
 	shellcheck .ci/run $$(git ls-files -co --exclude-standard '*.sh')
+
+e2e: ## play every example and reusable workflow under a runner (act), with the result of each job
+	tools/deps.sh git curl postgresql
+	go test -count=1 -run='^TestRunner$$' -v ./actions/ | grep -E '^ +(examples/|[a-z]+\.yml)|^ok|^FAIL|^---|_test.go'
 
 bench: ## run the benchmarks
 	go test -run='^$$' -bench=. -benchmem ./internal/...

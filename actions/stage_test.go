@@ -45,10 +45,11 @@ type stage struct {
 
 	kms *kmstest.Server
 
-	database string // the connection string, "" while events go to a file
-	events   int
-	head     []byte
-	last     time.Time // of the newest event
+	database  string // the connection string, "" while events go to a file
+	workflows int    // run so far
+	events    int
+	head      []byte
+	last      time.Time // of the newest event
 }
 
 type stageKey struct{}
