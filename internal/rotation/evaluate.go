@@ -15,6 +15,7 @@ type Phase string
 const (
 	Proposed    Phase = "proposed"    // its pull request is not merged
 	Published   Phase = "published"   // the entry is on the default branch, unused
+	Ready       Phase = "ready"       // and verifiers have it: it may sign
 	Active      Phase = "active"      // the incoming signer signs, the outgoing one may too
 	Draining    Phase = "draining"    // the newest event is the outgoing signer's
 	Retiring    Phase = "retired"     // the outgoing signer is quiet, the overlap runs
@@ -64,6 +65,11 @@ type Facts struct {
 	CheckpointGiven bool
 	// Trail is what is known of the use of both KMS keys.
 	Trail Trail
+	// MergedAt is when the add-signer pull request was merged, zero if nobody
+	// knows; see Publication.
+	MergedAt time.Time
+	// Verifiers are what the listed verifiers serve.
+	Verifiers []Verifier
 	// Now is the caller's clock, GitHub's where there is one.
 	Now time.Time
 }
@@ -150,12 +156,14 @@ func Evaluate(f Facts) Assessment {
 	}
 	old, fresh := f.Report.Use(f.Record.Outgoing.ID), f.Report.Use(f.Record.Incoming.ID)
 	a.Boundary = Mark{old.LastPosition, old.LastDigest}
-	quietFrom := latest(old.LastCreatedAt, fresh.FirstCreatedAt, &f.Record.CreatedAt)
+	quietFrom := latest(old.LastCreatedAt, fresh.FirstCreatedAt, &f.Record.CreatedAt, &f.MergedAt)
 	a.DueAt = quietFrom.Add(time.Duration(f.Record.Policy.Overlap))
 	if fresh.Events > 0 {
 		a.Cutover = Cutover{fresh.FirstPosition}
 	}
 	switch {
+	case fresh.Events == 0 && f.reach().State == Passed:
+		a.Phase = Ready
 	case fresh.Events == 0:
 		a.Phase = Published
 	case old.LastPosition > fresh.LastPosition:
@@ -171,7 +179,7 @@ func Evaluate(f Facts) Assessment {
 		{"G3", "the chain verifies after the merge", Waiting, "checked once every other gate is passed"},
 		anchored(f),
 		kmsQuiet(f),
-		{"G6", "verifiers serve the current registry", Off, "verifier-urls is not given"},
+		everywhere(f),
 		alone(f),
 		{"G8", "a person approves", Passed, "by merging the pull request; this tool never merges"},
 	}

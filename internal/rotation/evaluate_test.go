@@ -101,6 +101,11 @@ func TestGates(t *testing.T) {
 		"the trail is too fresh":       {func(f *Facts) { f.Trail.To = f.Now.Add(-TrailDelay + time.Second) }, "G5", Unproven, "late"},
 		"the trail is just old enough": {func(f *Facts) { f.Trail.To = f.Now.Add(-TrailDelay) }, "G5", Passed, "3 signature"},
 		"the trail is empty":           {func(f *Facts) { f.Trail.NewUses = 0 }, "G5", Unproven, "proves nothing"},
+		"merged late":                  {func(f *Facts) { f.MergedAt = start.Add(20 * time.Hour) }, "G1", Waiting, "until 2026-03-04 08:00:00"},
+		"verifiers are not listed":     {func(*Facts) {}, "G6", Off, "verifier-urls is not given"},
+		"verifiers are up to date":     {func(f *Facts) { f.Verifiers = []Verifier{{URL: "a", RegistrySHA256: f.Registry.SHA256()}} }, "G6", Passed, "1 verifier(s) serve"},
+		"a verifier is stale":          {func(f *Facts) { f.Verifiers = []Verifier{{URL: "a", RegistrySHA256: "0"}} }, "G6", Waiting, "a (registry 0)"},
+		"a verifier does not answer":   {func(f *Facts) { f.Verifiers = []Verifier{{URL: "a", Problem: "refused"}} }, "G6", Unproven, "a (refused)"},
 		"another rotation":             {func(f *Facts) { f.InFlight = []string{"rotate-other"} }, "G7", Waiting, "rotate-other"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,7 +176,11 @@ func TestPhases(t *testing.T) {
 		change func(*Facts)
 		want   Phase
 	}{
-		"unused":           {func(f *Facts) { delete(f.Report.Signers, "arn:new") }, Published},
+		"unused": {func(f *Facts) { delete(f.Report.Signers, "arn:new") }, Ready},
+		"unused, on its way": {func(f *Facts) {
+			delete(f.Report.Signers, "arn:new")
+			f.Record.Policy.Propagation, f.MergedAt = Duration(time.Hour), f.Now.Add(-time.Minute)
+		}, Published},
 		"old signed last":  {func(f *Facts) { f.Report.Signers["old"] = use("old", 1, 1, 99, start) }, Draining},
 		"overlap runs":     {func(f *Facts) { f.Now = start.Add(2 * time.Hour) }, Retiring},
 		"overlap is over":  {func(*Facts) {}, Active},

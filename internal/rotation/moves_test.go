@@ -101,15 +101,24 @@ func keyText(t *testing.T, seed byte) string {
 }
 
 func TestPolicy(t *testing.T) {
-	for overlap, wrong := range map[time.Duration]string{
-		0: "range", -time.Hour: "range", 23 * time.Hour: "shorter", 24 * time.Hour: "", 48 * time.Hour: "", MaxOverlap: "", MaxOverlap + 1: "range",
+	const h = time.Hour
+	for _, tc := range []struct {
+		overlap, propagation, drain time.Duration
+		wrong                       string
+	}{
+		{0, 0, 0, "overlap 0s is out of range"}, {-h, 0, 0, "out of range"}, {MaxOverlap, 0, 0, ""}, {MaxOverlap + 1, 0, 0, "out of range"},
+		{23 * h, 0, 0, "overlap 23h0m0s is shorter than 24h0m0s"}, {24 * h, 0, 0, ""}, {48 * h, 0, 0, ""},
+		{48 * h, -1, 0, "propagation -1ns is out of range"}, {48 * h, MaxOverlap + 1, 0, "propagation"},
+		{48 * h, 0, -1, "drain -1ns is out of range"}, {48 * h, 0, MaxOverlap + 1, "drain"},
+		{24 * h, 20 * h, 3 * h, ""}, {24 * h, 20 * h, 3*h + 1, "Use an overlap of at least 24h0m0.000000001s"},
 	} {
-		err := Policy{Overlap: Duration(overlap)}.Check()
-		if wrong == "" && err != nil || wrong != "" && (err == nil || !strings.Contains(err.Error(), wrong)) {
-			t.Errorf("%s: %v, want %q", overlap, err, wrong)
+		p := Policy{Overlap: Duration(tc.overlap), Propagation: Duration(tc.propagation), Drain: Duration(tc.drain)}
+		err := p.Check()
+		if tc.wrong == "" && err != nil || tc.wrong != "" && (err == nil || !strings.Contains(err.Error(), tc.wrong)) {
+			t.Errorf("%+v: %v, want %q", tc, err, tc.wrong)
 		}
 	}
-	if err := (Policy{Overlap: Duration(time.Second), ShortAllowed: true}).Check(); err != nil {
+	if err := (Policy{Duration(time.Second), Duration(h), Duration(h), true}).Check(); err != nil {
 		t.Errorf("a rehearsal: %v", err)
 	}
 }

@@ -60,9 +60,18 @@ type Possession struct {
 	Signature string `json:"signature"`
 }
 
-// Policy is the timing that the rotation was opened under.
+// Policy is the timing that the rotation was opened under. A record that lacks
+// one of the two waits is older than they are, and waits for nothing there.
 type Policy struct {
-	Overlap      Duration `json:"overlap"`
+	// Overlap is how long both signers are trusted, from the last event of the
+	// outgoing one.
+	Overlap Duration `json:"overlap"`
+	// Propagation is how long it takes from the merge until every verifier
+	// serves the registry.
+	Propagation Duration `json:"propagation,omitzero"`
+	// Drain is how long writers that still use the outgoing signer may deliver
+	// after the switch: rolling deployments, queues.
+	Drain        Duration `json:"drain,omitzero"`
 	ShortAllowed bool     `json:"shortOverlapAllowed,omitempty"`
 }
 
@@ -81,21 +90,33 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// MinOverlap is the shortest overlap that needs no extra permission, and
-// MaxOverlap the longest that makes sense for a step that people wait for.
+// MinOverlap is the shortest overlap that needs no extra permission,
+// MaxOverlap the longest that makes sense for a step that people wait for, and
+// Safety the margin on top of what the waits add up to: BIND 9's default for
+// publish-safety and retire-safety.
 const (
 	MinOverlap = 24 * time.Hour
 	MaxOverlap = 90 * 24 * time.Hour
+	Safety     = time.Hour
 )
 
-// Check refuses overlaps that the runbook does not allow.
+// Check refuses timings that the runbook does not allow: the overlap must be
+// longer than MinOverlap, and than the time in which an old event may still
+// arrive and a verifier still not know the new signer (Iret of RFC 7583).
 func (p Policy) Check() error {
-	overlap := time.Duration(p.Overlap)
+	overlap, propagation, drain := time.Duration(p.Overlap), time.Duration(p.Propagation), time.Duration(p.Drain)
 	switch {
 	case overlap <= 0 || overlap > MaxOverlap:
 		return fmt.Errorf("overlap %s is out of range; 24h to 72h is usual, %s the most: give such a one", overlap, MaxOverlap)
-	case overlap < MinOverlap && !p.ShortAllowed:
+	case propagation < 0 || propagation > MaxOverlap:
+		return fmt.Errorf("propagation %s is out of range; it is the time from the merge until every verifier serves the registry, minutes as a rule: give such a one", propagation)
+	case drain < 0 || drain > MaxOverlap:
+		return fmt.Errorf("drain %s is out of range; it is the time in which old writers still deliver after the switch, an hour as a rule: give such a one", drain)
+	case p.ShortAllowed:
+	case overlap < MinOverlap:
 		return fmt.Errorf("overlap %s is shorter than %s: verifiers that cache the registry and queues that drain late would see gaps. Use a longer one, or allow-short-overlap: true for a rehearsal", overlap, MinOverlap)
+	case overlap < drain+propagation+Safety:
+		return fmt.Errorf("overlap %s is shorter than drain %s, propagation %s and a safety margin of %s together: the old signer could be archived while its events still arrive. Use an overlap of at least %s, or allow-short-overlap: true for a rehearsal", overlap, drain, propagation, Safety, drain+propagation+Safety)
 	}
 	return nil
 }

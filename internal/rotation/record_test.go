@@ -22,7 +22,7 @@ func full(t *testing.T) Record {
 	r.RunURL = "https://github.com/acme/kernel/actions/runs/1"
 	r.Outgoing.Fingerprint, r.Outgoing.KMSKeyARN = strings.Repeat("cd", 32), "arn:aws:kms:eu-west-1:111122223333:key/1"
 	r.Possession = &Possession{"a challenge\nof lines", strings.Repeat("ef", 32), "c2ln"}
-	r.Policy = Policy{Duration(4 * time.Second), true}
+	r.Policy = Policy{Duration(4 * time.Second), Duration(5 * time.Minute), Duration(time.Hour), true}
 	r.PullRequests = PullRequests{1, 2, 3}
 	r.Retirement = &Retirement{
 		EvaluatedAt: start.Add(time.Hour), RunURL: r.RunURL, Cutover: Cutover{9}, Boundary: Mark{10, digest},

@@ -1,0 +1,120 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+)
+
+// Verifier is what a verifier answered when it was asked which registry it
+// serves.
+type Verifier struct {
+	URL string
+	// RegistrySHA256 and ArchiveSHA256 are digests of the files in lower-case
+	// hex. A verifier need not tell the archive's.
+	RegistrySHA256, ArchiveSHA256 string
+	// Problem says why it could not be asked, "" if it answered.
+	Problem string
+}
+
+// Publication is a signer's way from the default branch to the verifiers.
+type Publication struct {
+	Registry *registry.Registry
+	Archive  *registry.Archive
+	// Record is the rotation that published the signer, nil for a signer that
+	// is older than any record.
+	Record *Record
+	// MergedAt is when that rotation's pull request was merged, by GitHub's
+	// clock; zero if nobody knows.
+	MergedAt time.Time
+	// Verifiers are those that somebody listed.
+	Verifiers []Verifier
+}
+
+// Readiness tells whether events by a published signer can be verified
+// everywhere: Passed, Waiting or Unproven.
+type Readiness struct {
+	State  GateState
+	Detail string
+	// At is when the wait is over, zero where it is not a matter of time.
+	At time.Time
+}
+
+// Reach judges a publication. What the listed verifiers serve decides alone;
+// where none is listed, the propagation time since the merge does (Ipub of RFC
+// 7583). A signer without a record, or whose rotation has come to its end, is
+// older than any propagation.
+func (p Publication) Reach(now time.Time) Readiness {
+	if len(p.Verifiers) > 0 {
+		state, detail := served(p.Verifiers, p.Registry, p.Archive)
+		return Readiness{State: state, Detail: detail}
+	}
+	if p.Record == nil || p.Record.Retirement != nil {
+		return Readiness{State: Passed, Detail: "published before any rotation that is under way"}
+	}
+	wait := time.Duration(p.Record.Policy.Propagation)
+	at := p.MergedAt.Add(wait)
+	switch {
+	case wait <= 0:
+		return Readiness{State: Passed, Detail: "published; its rotation plans no propagation time"}
+	case p.MergedAt.IsZero():
+		return Readiness{State: Unproven, Detail: fmt.Sprintf("no merged pull request of rotation %s is found, so nobody knows since when the signer is published; list the verifiers in verifier-urls", p.Record.ID)}
+	case now.Before(at):
+		return Readiness{Waiting, fmt.Sprintf("merged at %s; verifiers have it by %s (propagation %s)", stamp(p.MergedAt), stamp(at), wait), at}
+	}
+	return Readiness{State: Passed, Detail: fmt.Sprintf("published since %s, longer than its propagation of %s", stamp(p.MergedAt), wait)}
+}
+
+// served compares what verifiers serve with the published files. One that
+// serves others outweighs one that does not answer: it is evidence.
+func served(list []Verifier, reg *registry.Registry, arch *registry.Archive) (GateState, string) {
+	var stale, silent []string
+	for _, v := range list {
+		switch {
+		case v.Problem != "":
+			silent = append(silent, fmt.Sprintf("%s (%s)", v.URL, v.Problem))
+		case v.RegistrySHA256 == "":
+			silent = append(silent, v.URL+" (it told no digest)")
+		case v.RegistrySHA256 != reg.SHA256():
+			stale = append(stale, fmt.Sprintf("%s (registry %.12s)", v.URL, v.RegistrySHA256))
+		case v.ArchiveSHA256 != "" && v.ArchiveSHA256 != arch.SHA256():
+			stale = append(stale, fmt.Sprintf("%s (archive %.12s)", v.URL, v.ArchiveSHA256))
+		}
+	}
+	unasked := fmt.Sprintf("%d of %d verifiers could not be asked: %s", len(silent), len(list), some(silent))
+	switch {
+	case len(stale) > 0:
+		detail := fmt.Sprintf("%d of %d verifiers serve other files than those published (registry %.12s): %s", len(stale), len(list), reg.SHA256(), some(stale))
+		if len(silent) > 0 {
+			detail += "; " + unasked
+		}
+		return Waiting, detail
+	case len(silent) > 0:
+		return Unproven, unasked
+	}
+	return Passed, fmt.Sprintf("%d verifier(s) serve registry %s", len(list), reg.SHA256())
+}
+
+// some names the first of a list that may be long.
+func some(list []string) string {
+	const shown = 8
+	if len(list) > shown {
+		return fmt.Sprintf("%s and %d more", join(list[:shown]), len(list)-shown)
+	}
+	return join(list)
+}
+
+// everywhere is gate G6.
+func everywhere(f Facts) Gate {
+	g := Gate{ID: "G6", Name: "verifiers serve the current registry", State: Off, Detail: "verifier-urls is not given"}
+	if len(f.Verifiers) > 0 {
+		g.State, g.Detail = served(f.Verifiers, f.Registry, f.Archive)
+	}
+	return g
+}
+
+// reach is how far the incoming signer's publication has come.
+func (f Facts) reach() Readiness {
+	return Publication{f.Registry, f.Archive, &f.Record, f.MergedAt, f.Verifiers}.Reach(f.Now)
+}
