@@ -6,7 +6,8 @@
 // UTF-8, lone surrogates, text after the document, and anything beyond the
 // size and depth limits. What passes means the same to every JSON parser
 // (RFC 8259 section 4 and 8.2 leave those cases open), which is what makes it
-// safe to judge a document here and to use it elsewhere.
+// safe to judge a document here and to use it elsewhere. No error holds a byte of
+// the document.
 package jsondoc
 
 import (
@@ -167,17 +168,29 @@ func (d *Document) precheck() error {
 	return nil
 }
 
-var hujsonError = regexp.MustCompile(`^hujson: line (\d+), column (\d+): (.*)$`)
+var hujsonError = regexp.MustCompile(`^hujson: line (\d+), column (\d+): `)
 
 const repair = "; repair the file there"
 
+// syntaxError says where a document breaks off, and not with which text: that
+// may be a secret which somebody has pasted without quotes.
 func (d *Document) syntaxError(err error) error {
-	e := &Error{File: d.Name, Line: 1, Col: 1, Message: "not JSON: " + err.Error() + repair}
+	e := &Error{File: d.Name, Line: 1, Col: 1}
 	if m := hujsonError.FindStringSubmatch(err.Error()); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Col, _ = strconv.Atoi(m[2])
-		e.Message = "not JSON: " + m[3] + repair
 	}
+	switch text := err.Error(); {
+	case strings.Contains(text, "unexpected EOF"):
+		e.Message = "not JSON: the file ends in the middle of a value"
+	case strings.Contains(text, "after top-level value"):
+		e.Message = "not JSON: something follows the document"
+	case strings.Contains(text, "invalid literal"):
+		e.Message = "not JSON: what starts here is no string, number, true, false or null as JSON writes them"
+	default:
+		e.Message = "not JSON: another character is needed here (a comma, a colon, a quote, or the end of an object or array)"
+	}
+	e.Message += repair
 	return e
 }
 
@@ -229,7 +242,7 @@ func (d *Document) build(hv *hujson.Value) (*Value, error) {
 			}
 			if first, dup := seen[name.Text]; dup {
 				line, _ := d.Position(first)
-				return nil, d.errorAt(name.Start, fmt.Sprintf("member %s stands twice in this object (first in line %d); parsers disagree on which one counts, so remove one", strconv.QuoteToASCII(name.Text), line))
+				return nil, d.errorAt(name.Start, fmt.Sprintf("this name stands twice in its object (first in line %d); parsers disagree on which one counts, so remove one", line))
 			}
 			seen[name.Text] = name.Start
 			value, err := d.build(&t.Members[i].Value)

@@ -19,7 +19,7 @@ func TestParseRefuses(t *testing.T) {
 		"trailing comma":   {"[1,\n2,\n]", "f:2:2", "trailing commas"},
 		"second document":  {"{} {}", "f:1:4", "not JSON"},
 		"unclosed":         {"{\"a\":1\n", "f:2:1", "not JSON"},
-		"duplicate name":   {"{\"a\":1,\n \"\\u0061\":2}", "f:2:2", `"a" stands twice`},
+		"duplicate name":   {"{\"a\":1,\n \"\\u0061\":2}", "f:2:2", "stands twice"},
 		"deep":             {strings.Repeat("[", 33), "f:1:33", "deeper than 32"},
 		"lone high":        {`["x\ud800"]`, "f:1:4", "surrogate"},
 		"lone low":         {`["\udc00x"]`, "f:1:3", "surrogate"},
@@ -148,6 +148,27 @@ func onlyAdds(t *testing.T, old, out string) {
 	tail := old[head:]
 	if strings.TrimSpace(tail) != "" && !strings.HasSuffix(out, tail) && !strings.HasSuffix(out, strings.TrimLeft(tail, " \t\r\n")) {
 		t.Errorf("other bytes changed:\n%q\n%q", old, out)
+	}
+}
+
+// No error shows what stands in the file: it may be a secret.
+func TestErrorsAreSilent(t *testing.T) {
+	const secret = "AKIAIOSFODNN7EXAMPLE"
+	for _, src := range []string{
+		`[S]`, `{S: 1}`, `{"S" 1}`, `{"a" S}`, `{"a": S}`, `{"a": "\S"}`, `{"a": "\u12S"}`, "[\"S\n\"]", `[1 S]`, `{"a": 1 S}`, `{"S": 1, "S": 2}`, `[] S`, `["S`, `{"S": `, `[-S]`, `[1S]`, `[trueS]`, `["\ud800S"]`,
+		`["S",]`, `["S" /* S */]`, "\xef\xbb\xbf\"S\"", "\"S\xff\"", strings.Repeat("[", 40) + `"S"`,
+	} {
+		_, err := jsondoc.Parse("f", []byte(strings.ReplaceAll(src, "S", secret)))
+		if err == nil {
+			t.Errorf("%s was accepted", src)
+			continue
+		}
+		for i := 0; i+4 <= len(secret); i++ {
+			if strings.Contains(err.Error(), secret[i:i+4]) {
+				t.Errorf("%s: %v", src, err)
+				break
+			}
+		}
 	}
 }
 

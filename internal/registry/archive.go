@@ -91,7 +91,7 @@ func ParseArchive(name string, src []byte) (*Archive, []finding.Finding, error) 
 	}
 	for _, m := range doc.Root.Members {
 		if m.Name != "version" && m.Name != "retired" && m.Name != "$schema" && !extension(m.Name) {
-			c.find(RuleUnknownMember, m.NameStart, "member %s is not known in an archive", quote(m.Name))
+			c.find(RuleUnknownMember, m.NameStart, "member %s is not known in an archive", Quote(m.Name))
 		}
 	}
 	for _, v := range a.items.Elements {
@@ -120,7 +120,7 @@ func (c *checker) item(v *jsondoc.Value) (r Retired, ok bool) {
 			member = &jsondoc.Member{Name: m.Value.Text, NameStart: m.Value.Start, Value: entry}
 		case "entry", "retiredAt", "reason", "rotation", "state", "boundary":
 		default:
-			c.find(RuleUnknownMember, m.NameStart, "member %s is not known in an archived signer", quote(m.Name))
+			c.find(RuleUnknownMember, m.NameStart, "member %s is not known in an archived signer", Quote(m.Name))
 		}
 	}
 	r.Signer = c.entry(entry, member)

@@ -126,6 +126,6 @@ func (c *checker) secret(name string, v *jsondoc.Value) {
 		return
 	}
 	if kind, found := pubkey.Secret(v.Text); found {
-		c.find(pubkey.RuleSecret, v.Start, "member %s holds what looks like a secret (%s). Take it out, revoke it, and rewrite the history that it was pushed with", quote(name), kind)
+		c.find(pubkey.RuleSecret, v.Start, "member %s holds what looks like a secret (%s). Take it out, revoke it, and rewrite the history that it was pushed with", Quote(name), kind)
 	}
 }

@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
@@ -26,7 +29,7 @@ func Diff(base *Registry, baseArchive *Archive, head *Registry, headArchive *Arc
 		}
 		d.removed++
 		if now, ok := headArchive.Find(was.ID); !ok || now.ID != was.ID {
-			d.add(RuleRemovedSigner, 1, 1, "signer %s is removed and not archived: every event it signed would become unverifiable. Let finalize move it to the archive with its boundary", quote(was.ID))
+			d.add(RuleRemovedSigner, 1, 1, "signer %s is removed and not archived: every event it signed would become unverifiable. Let finalize move it to the archive with its boundary", Quote(was.ID))
 		}
 	}
 	for _, is := range head.Signers {
@@ -36,8 +39,10 @@ func Diff(base *Registry, baseArchive *Archive, head *Registry, headArchive *Arc
 		}
 	}
 	d.archive()
-	if d.added+d.removed+d.widened > 1 && len(base.Signers)+len(baseArchive.Retired) > 0 {
-		d.add(RuleOneOperation, 1, 1, "the change adds %d signer(s), removes %d and gives %d more aliases; one pull request does one of these, for one signer, so that each step can be judged and undone alone", d.added, d.removed, d.widened)
+	if ops := d.added + d.removed + d.widened; ops > 1 || ops == 1 && d.edited > 0 {
+		if len(base.Signers)+len(baseArchive.Retired) > 0 {
+			d.add(RuleOneOperation, 1, 1, "the change adds %d signer(s), removes %d, gives %d more aliases and edits %d otherwise; one pull request does one of these, so that each step can be judged and undone alone", d.added, d.removed, d.widened, d.edited)
+		}
 	}
 	return d.findings
 }
@@ -60,6 +65,7 @@ type differ struct {
 	base, head               *Registry
 	baseArchive, headArchive *Archive
 	added, removed, widened  int
+	edited                   int // entries with other metadata
 	findings                 []finding.Finding
 }
 
@@ -67,8 +73,13 @@ func (d *differ) add(rule string, line, col int, format string, args ...any) {
 	d.findings = append(d.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: d.head.Name, Line: line, Col: col, Message: fmt.Sprintf(format, args...)})
 }
 
+func (d *differ) warn(rule string, at Signer, format string, args ...any) {
+	d.findings = append(d.findings, finding.Finding{Rule: rule, Severity: finding.Warning, File: d.head.Name, Line: at.Line, Col: at.Col, Message: fmt.Sprintf(format, args...)})
+}
+
 // kept wants the parts of a kept signer that decide verification to be the
-// same; its description may change.
+// same. A further alias and another KMS key are allowed and shown; the rest of
+// an entry may change.
 func (d *differ) kept(was, is Signer) {
 	what := ""
 	switch {
@@ -80,23 +91,42 @@ func (d *differ) kept(was, is Signer) {
 		what = "KMS key"
 	}
 	if what != "" {
-		d.add(RuleKeyChanged, is.Line, is.Col, "the %s of signer %s changes; an id stands for one key for ever. Add a new signer under a new id instead", what, quote(was.ID))
+		d.add(RuleKeyChanged, is.Line, is.Col, "the %s of signer %s changes; an id stands for one key for ever. Add a new signer under a new id instead", what, Quote(was.ID))
 	}
 	for _, alias := range was.Aliases {
 		if !slices.Contains(is.Aliases, alias) {
-			d.add(RuleRemovedSigner, is.Line, is.Col, "alias %s of signer %s is removed; events that name it would become unverifiable", quote(alias), quote(was.ID))
+			d.add(RuleRemovedSigner, is.Line, is.Col, "alias %s of signer %s is removed; events that name it would become unverifiable", Quote(alias), Quote(was.ID))
 		}
 	}
-	if slices.ContainsFunc(is.Aliases, func(alias string) bool { return !slices.Contains(was.Aliases, alias) }) {
-		d.widened++
+	var more []string
+	for _, alias := range is.Aliases {
+		if !slices.Contains(was.Aliases, alias) {
+			more = append(more, Quote(alias))
+		}
 	}
+	if len(more) > 0 {
+		d.widened++
+		d.warn(RuleAliasAdded, is, "rows that name %s count from now on if the key of signer %s has signed them; an alias is an id and stays. Approve it if the service writes that id", strings.Join(more, ", "), Quote(was.ID))
+	}
+	if what == "" && was.KMSKeyID != is.KMSKeyID {
+		d.warn(RuleKMSKeyChanged, is, "signer %s now names the KMS key %s (before: %s), and actions will ask, enable and disable that one; its public key stays. Approve it if both hold the same key", Quote(was.ID), Quote(is.KMSKeyID), Quote(was.KMSKeyID))
+	}
+	if what == "" && len(more) == 0 && !sameJSON(was.Source, is.Source) {
+		d.edited++
+	}
+}
+
+// sameJSON tells whether two texts hold the same value.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // returned lets an archived signer come back only as it was. That a
 // compromised one never does is for Validate to say.
 func (d *differ) returned(is Signer) {
 	if was, archived := d.baseArchive.Find(is.ID); archived && (is.ID != was.ID || is.Source != was.Source) {
-		d.add(RuleReturnedSigner, is.Line, is.Col, "signer %s was retired by rotation %s and comes back changed; only a rollback brings an archived entry back, byte for byte", quote(is.ID), quote(was.Rotation))
+		d.add(RuleReturnedSigner, is.Line, is.Col, "signer %s was retired by rotation %s and comes back changed; only a rollback brings an archived entry back, byte for byte", Quote(is.ID), Quote(was.Rotation))
 	}
 }
 
@@ -115,7 +145,7 @@ func (d *differ) archive() {
 		same++
 	}
 	for i, item := range was[same:] {
-		report(RuleArchiveRewrite, 1, 1, "archive item %d (%s) is changed, moved or removed; the archive only grows", same+i+1, quote(item.ID))
+		report(RuleArchiveRewrite, 1, 1, "archive item %d (%s) is changed, moved or removed; the archive only grows", same+i+1, Quote(item.ID))
 	}
 	for _, item := range is[same:] {
 		from, ok := d.base.own(item.ID)
@@ -124,9 +154,9 @@ func (d *differ) archive() {
 		case !stays && slices.ContainsFunc(was[same:], func(w Retired) bool { return w.ID == item.ID }):
 			// archive-rewrite speaks of it
 		case !ok || stays:
-			report(RuleUnarchivedEntry, item.Line, item.Col, "the archive gains signer %s, which this change does not take out of the registry; an archived key is trusted up to its boundary, so it must have been a registered one", quote(item.ID))
+			report(RuleUnarchivedEntry, item.Line, item.Col, "the archive gains signer %s, which this change does not take out of the registry; an archived key is trusted up to its boundary, so it must have been a registered one", Quote(item.ID))
 		case from.Source != item.Source:
-			report(RuleUnarchivedEntry, item.Line, item.Col, "the archived entry of signer %s is not the one that was removed, byte for byte", quote(item.ID))
+			report(RuleUnarchivedEntry, item.Line, item.Col, "the archived entry of signer %s is not the one that was removed, byte for byte", Quote(item.ID))
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (r *Registry) Retire(id string) ([]byte, error) {
 			return r.doc.Remove(r.entries, i), nil
 		}
 	}
-	return nil, fmt.Errorf("%s has no signer %s to retire", r.Name, quote(id))
+	return nil, fmt.Errorf("%s has no signer %s to retire", r.Name, Quote(id))
 }
 
 // Restore gives the file with an archived entry back at its end, byte for

@@ -47,10 +47,19 @@ func CheckID(id string) string {
 	return ""
 }
 
-// quote shows text from a file in a message; a secret is not shown.
-func quote(s string) string {
+// random finds what a secret without a mark may look like.
+var random = regexp.MustCompile(`[A-Za-z0-9+/=_]{32,}`)
+
+// Quote shows text from a file in a message; a secret is not shown, nor what
+// might be one.
+func Quote(s string) string {
 	if _, found := pubkey.Secret(s); found {
 		return "(a secret)"
+	}
+	for _, run := range random.FindAllString(s, -1) {
+		if strings.ContainsAny(run, "0123456789") && strings.ToLower(run) != run && strings.ToUpper(run) != run {
+			return fmt.Sprintf("(%d characters that might be a secret)", len(s))
+		}
 	}
 	if len(s) > 80 {
 		s = s[:80] + "…"
@@ -95,7 +104,7 @@ func (c *checker) members(v *jsondoc.Value) {
 				}
 			}
 		}
-		c.find(RuleUnknownMember, m.NameStart, "member %s is not known; %s", quote(m.Name), hint)
+		c.find(RuleUnknownMember, m.NameStart, "member %s is not known; %s", Quote(m.Name), hint)
 	}
 }
 
@@ -128,7 +137,7 @@ func (c *checker) identify(s *Signer, v *jsondoc.Value, member *jsondoc.Member) 
 		c.find(RuleMemberType, id.Start, "%q must be a string, here it is %s", s.names.id, id.Kind)
 		return
 	case id != nil && member != nil && id.Text != member.Name:
-		c.find(RuleMemberConflict, id.Start, "the entry stands under the id %s but says %s; they must agree", quote(member.Name), quote(id.Text))
+		c.find(RuleMemberConflict, id.Start, "the entry stands under the id %s but says %s; they must agree", Quote(member.Name), Quote(id.Text))
 		return
 	}
 	var at int
@@ -138,7 +147,7 @@ func (c *checker) identify(s *Signer, v *jsondoc.Value, member *jsondoc.Member) 
 		s.ID, at, s.names.id = member.Name, member.NameStart, ""
 	}
 	if why := CheckID(s.ID); why != "" {
-		c.find(RuleSignerID, at, "signer id %s: %s", quote(s.ID), why)
+		c.find(RuleSignerID, at, "signer id %s: %s", Quote(s.ID), why)
 	}
 }
 
@@ -180,7 +189,7 @@ func (c *checker) aliases(s *Signer, v *jsondoc.Value) {
 			continue
 		}
 		if why := CheckID(e.Text); why != "" {
-			c.find(RuleSignerID, e.Start, "alias %s: %s", quote(e.Text), why)
+			c.find(RuleSignerID, e.Start, "alias %s: %s", Quote(e.Text), why)
 		}
 		s.Aliases = append(s.Aliases, e.Text)
 	}

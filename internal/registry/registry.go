@@ -49,6 +49,8 @@ const (
 	RuleReturnedSigner  = "returned-signer"
 	RuleOneOperation    = "one-operation"
 	RuleUnarchivedEntry = "unarchived-entry"
+	RuleAliasAdded      = "alias-added"
+	RuleKMSKeyChanged   = "kms-key-changed"
 )
 
 // MaxSigners bounds registry and archive, each; MaxAliases bounds an entry.
@@ -156,7 +158,7 @@ func Parse(name string, src []byte) (*Registry, []finding.Finding, error) {
 	}
 	for _, m := range r.entries.Members {
 		if m.Value.Kind == jsondoc.String {
-			c.find(RuleMapOfStrings, m.NameStart, "an id mapped to a bare key is read by no current verifier; write {%s: {\"algorithm\": …, \"publicKey\": …}}", quote(m.Name))
+			c.find(RuleMapOfStrings, m.NameStart, "an id mapped to a bare key is read by no current verifier; write {%s: {\"algorithm\": …, \"publicKey\": …}}", Quote(m.Name))
 			continue
 		}
 		r.Signers = append(r.Signers, c.entry(m.Value, &m))
@@ -176,9 +178,9 @@ func (c *checker) wrapper(root *jsondoc.Value) {
 		switch {
 		case m.Name == "signers" || m.Name == "version" || m.Name == "$schema" || m.Name == "description" || m.Name == "updatedAt" || extension(m.Name):
 		case m.Value.Kind == jsondoc.String || m.Value.Kind == jsondoc.Object:
-			c.find(RuleUnknownMember, m.NameStart, "member %s beside \"signers\" is read by no verifier; if it is a signer, move it into the array", quote(m.Name))
+			c.find(RuleUnknownMember, m.NameStart, "member %s beside \"signers\" is read by no verifier; if it is a signer, move it into the array", Quote(m.Name))
 		default:
-			c.find(RuleUnknownMember, m.NameStart, "member %s beside \"signers\" is not known", quote(m.Name))
+			c.find(RuleUnknownMember, m.NameStart, "member %s beside \"signers\" is not known", Quote(m.Name))
 		}
 	}
 }

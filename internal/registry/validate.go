@@ -21,11 +21,11 @@ func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
 	}
 	all := places(r, a)
 	for _, p := range returns(a) {
-		at(RuleArchiveItem, p, "signer "+quote(p.ID)+" was retired before, and a later retirement must keep its entry byte for byte and have a later boundary")
+		at(RuleArchiveItem, p, "signer "+Quote(p.ID)+" was retired before, and a later retirement must keep its entry byte for byte and have a later boundary")
 	}
 	for _, s := range r.Signers {
 		if was, ok := a.Find(s.ID); ok && was.State == StateCompromised {
-			at(RuleReturnedSigner, place{s, r.Name}, "signer "+quote(s.ID)+" was archived as compromised by rotation "+quote(was.Rotation)+"; such a key never comes back. Add a new signer")
+			at(RuleReturnedSigner, place{s, r.Name}, "signer "+Quote(s.ID)+" was archived as compromised by rotation "+Quote(was.Rotation)+"; such a key never comes back. Add a new signer")
 		}
 	}
 	ids, keys := map[string]place{}, map[string]place{}
@@ -36,7 +36,7 @@ func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
 				continue
 			}
 			if first, taken := ids[folded]; taken {
-				at(RuleDuplicateID, p, "signer id "+quote(id)+" is taken by "+first.String()+" (ids must differ in more than letter case, and an archived id is never used again)")
+				at(RuleDuplicateID, p, "signer id "+Quote(id)+" is taken by "+first.String()+" (ids must differ in more than letter case, and an archived id is never used again)")
 				continue
 			}
 			ids[folded] = p
@@ -58,7 +58,7 @@ func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
 	for _, s := range r.Signers {
 		if t, err := time.Parse(time.RFC3339, s.DeployedAt); err == nil && t.After(now.Add(24*time.Hour)) {
 			fs = append(fs, finding.Finding{Rule: RuleDateInFuture, Severity: finding.Warning, File: r.Name, Line: s.Line, Col: s.Col,
-				Message: "deployedAt of " + quote(s.ID) + " lies more than a day ahead"})
+				Message: "deployedAt of " + Quote(s.ID) + " lies more than a day ahead"})
 		}
 	}
 	return fs
@@ -122,7 +122,7 @@ func sharedPrimes(all []place) []finding.Finding {
 			continue // duplicate-key speaks of it
 		}
 		fs = append(fs, finding.Finding{Rule: RuleSharedPrime, Severity: finding.Error, File: b.file, Line: b.Line, Col: b.Col,
-			Message: "the keys of " + quote(b.ID) + " and of " + quote(a.ID) + " (" + a.String() + ") share a prime: anybody can compute both private keys. Replace both"})
+			Message: "the keys of " + Quote(b.ID) + " and of " + Quote(a.ID) + " (" + a.String() + ") share a prime: anybody can compute both private keys. Replace both"})
 	}
 	return fs
 }

@@ -167,11 +167,11 @@ func (j *judge) departures() {
 		}
 		at := func(rule, format string, args ...any) {
 			j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: j.head.Archive.Name, Line: item.Line, Col: item.Col,
-				Message: "signer " + item.ID + " is archived, but " + fmt.Sprintf(format, args...)})
+				Message: "signer " + registry.Quote(item.ID) + " is archived, but " + fmt.Sprintf(format, args...)})
 		}
 		was, rec := j.base.record(item.Rotation), j.head.record(item.Rotation)
 		if rec == nil {
-			at(RuleUnproven, "there is no record %s; only finalize (or rollback in mode compromise) archives a signer", path.Join(j.head.Dir, item.Rotation+".json"))
+			at(RuleUnproven, "there is no record of rotation %s in %s; only finalize (or rollback in mode compromise) archives a signer", registry.Quote(item.Rotation), j.head.Dir)
 			continue
 		}
 		if item.State == registry.StateCompromised {
@@ -234,7 +234,7 @@ func (j *judge) proven(item registry.Retired, rec *Record, at func(rule, format 
 		j.about(RuleGateSwitchedOff, finding.Note, rec.ID, "this retirement rests on fewer gates, by choice: %s", strings.Join(off, "; "))
 	}
 	if _, stays := j.head.signer(rec.Incoming.ID); !stays {
-		at(RuleUnproven, "signer %s, which replaces it, is not in %s", rec.Incoming.ID, j.head.Registry.Name)
+		at(RuleUnproven, "signer %s, which replaces it, is not in %s", registry.Quote(rec.Incoming.ID), j.head.Registry.Name)
 	}
 	if r.EvaluatedAt.Before(rec.CreatedAt.Add(time.Duration(rec.Policy.Overlap))) {
 		at(RuleUnproven, "the overlap of %s cannot have passed: the rotation began at %s and was judged at %s", rec.Policy.Overlap, stamp(rec.CreatedAt), stamp(r.EvaluatedAt))
@@ -263,7 +263,7 @@ func (j *judge) returns() {
 		})
 		if !undone {
 			j.findings = append(j.findings, finding.Finding{Rule: RuleNoRollback, Severity: finding.Error, File: j.head.Registry.Name, Line: s.Line, Col: s.Col,
-				Message: fmt.Sprintf("signer %s was retired by rotation %s and comes back without a rollback; let the rollback action bring it back, so that the record says who, when and why", s.ID, was.Rotation)})
+				Message: fmt.Sprintf("signer %s was retired by rotation %s and comes back without a rollback; let the rollback action bring it back, so that the record says who, when and why", registry.Quote(s.ID), registry.Quote(was.Rotation))})
 		}
 	}
 }

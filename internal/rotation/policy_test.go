@@ -112,7 +112,7 @@ func TestJudge(t *testing.T) {
 		severe finding.Severity
 	}{
 		"retired on evidence":           {of: retirement},
-		"no record":                     {of: retirement, edit: func(c *change) { c.base.Records, c.head.Records = nil, nil }, want: RuleUnproven, says: "there is no record rotations/rotate-new-1.json"},
+		"no record":                     {of: retirement, edit: func(c *change) { c.base.Records, c.head.Records = nil, nil }, want: RuleUnproven, says: `there is no record of rotation "rotate-new-1" in rotations;`},
 		"a record of another rotation":  {of: retirement, edit: func(c *change) { c.base.Records[0].ID, c.head.Records[0].ID = "x", "x" }, want: RuleUnproven, says: "there is no record"},
 		"no retirement in the record":   {of: retirement, edit: head(func(r *Record) { r.Retirement = nil }), want: RuleUnproven, says: "holds no retirement"},
 		"a record that is new":          {of: retirement, edit: func(c *change) { c.base.Records = nil }, want: RuleRecord + " " + RuleRecord, says: "is new and retires"},
@@ -126,7 +126,7 @@ func TestJudge(t *testing.T) {
 		}, want: RuleUnproven, says: "does not name it"},
 		"another boundary":                {of: retirement, edit: head(func(r *Record) { r.Retirement.Boundary.Position++ }), want: RuleUnproven, says: "position 3 in the archive and position 4"},
 		"another digest":                  {of: retirement, edit: head(func(r *Record) { r.Retirement.Boundary.Digest[0]++ }), want: RuleUnproven, says: "digests differ"},
-		"the incoming signer gone":        {of: retirement, edit: func(c *change) { c.base.Records[0].Incoming.ID, c.head.Records[0].Incoming.ID = "gone", "gone" }, want: RuleUnproven, says: "signer gone, which replaces it, is not in"},
+		"the incoming signer gone":        {of: retirement, edit: func(c *change) { c.base.Records[0].Incoming.ID, c.head.Records[0].Incoming.ID = "gone", "gone" }, want: RuleUnproven, says: `signer "gone", which replaces it, is not in`},
 		"before the overlap":              {of: retirement, edit: head(func(r *Record) { r.Retirement.EvaluatedAt = start.Add(48*time.Hour - 1) }), at: start.Add(48 * time.Hour), want: RuleUnproven, says: "the overlap of 48h0m0s cannot have passed"},
 		"just after the overlap":          {of: retirement, edit: head(func(r *Record) { r.Retirement.EvaluatedAt = start.Add(48 * time.Hour) })},
 		"a gate missing":                  {of: retirement, edit: head(func(r *Record) { r.Retirement.Gates = r.Retirement.Gates[1:] }), want: RuleUnproven, says: "gate G1 was not judged"},
