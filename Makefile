@@ -1,6 +1,6 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz e2e
+.PHONY: help drill test lint bench golden build fuzz e2e mutants
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
@@ -43,3 +43,6 @@ build: ## build every action into bin/
 fuzz: ## fuzz every target for FUZZTIME (30s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file func; do \
 		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" </dev/null || exit 1; done
+
+mutants: ## take each policy rule out in turn: does a test notice? (half an hour)
+	go run ./tools/mutants

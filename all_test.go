@@ -54,6 +54,7 @@ var rooms = map[string]room{
 	"actions/validate-registry": {6, main},
 	"actions/verify-chain":      {6, main},
 	"cmd/drill":                 {6, main},
+	"tools/mutants":             {6, main},
 
 	"internal/audit":     {5, joint},
 	"internal/published": {5, joint},
