@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
@@ -8,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 const rulesDoc = "../../docs/rules.md"
@@ -26,7 +29,7 @@ func sections(t *testing.T) map[string]section {
 		t.Fatal(err)
 	}
 	all := map[string]section{}
-	block := regexp.MustCompile("(?ms)^```json ([a-z-]+)\n(.*?)\n```$")
+	block := regexp.MustCompile("(?ms)^```(?:json|text) ([a-z-]+)\n(.*?)\n```$")
 	for _, part := range strings.Split(string(text), "\n## ")[1:] {
 		rule, body, _ := strings.Cut(part, "\n")
 		if all[rule] != nil {
@@ -111,54 +114,69 @@ func TestRulesAreDocumented(t *testing.T) {
 // The documented examples do what the document says.
 func TestDocumentedExamples(t *testing.T) {
 	all := sections(t)
-	for _, rule := range slices.Concat(constants(t, "."), constants(t, "../pubkey")) {
+	for _, rule := range slices.Concat(constants(t, "."), constants(t, "../pubkey"), constants(t, "../rotation")) {
 		s := all[rule]
-		if rule == registry.RuleTooManySigners {
-			continue // in words: nobody wants to read a thousand entries
+		if rule == registry.RuleTooManySigners || rule == rotation.RuleDeployMismatch || rule == rotation.RuleExpectedSigner {
+			continue // in words: nobody wants to read a thousand entries, and a deployment is no file
+		}
+		judge := run
+		switch {
+		case rule == rotation.RuleMixedChange || rule == rotation.RulePathTwin:
+			judge = alongside
+		case slices.Contains(constants(t, "../rotation"), rule):
+			judge = byRecords
 		}
 		t.Run(rule, func(t *testing.T) {
-			if got := run(t, s, "bad"); !slices.Equal(got, []string{rule}) {
+			if got := judge(t, s, "bad"); !slices.Equal(got, []string{rule}) {
 				t.Errorf("the bad example breaks %q", got)
 			}
-			if got := run(t, s, "good"); len(got) != 0 {
+			if got := judge(t, s, "good"); len(got) != 0 {
 				t.Errorf("the good example breaks %q", got)
 			}
 		})
 	}
 }
 
+// side reads the registry and archive of an example.
+func side(t *testing.T, s section, name string) *registry.Files {
+	t.Helper()
+	archive := []byte(s[name+"-archive"])
+	if len(archive) == 0 {
+		archive = nil
+	}
+	text := s[name]
+	if text == "" {
+		text = list(entry("beside", "beside"))
+	}
+	files, err := registry.Load("signers.json", []byte(text), "signers.archive.json", archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
 // run judges one example of a section.
 func run(t *testing.T, s section, name string) []string {
 	t.Helper()
-	load := func(registryText, archiveText string) *registry.Files {
-		archive := []byte(archiveText)
-		if archiveText == "" {
-			archive = nil
-		}
-		if registryText == "" {
-			registryText = list(entry("beside", "beside"))
-		}
-		files, err := registry.Load("signers.json", []byte(registryText), "signers.archive.json", archive)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return files
-	}
 	if s[name] == "" && s[name+"-archive"] == "" {
 		t.Fatalf("no example %q", name)
 	}
-	head := load(s[name], s[name+"-archive"])
+	head := side(t, s, name)
 	fs := append(head.Findings, registry.Validate(head.Registry, head.Archive, now)...)
 	if s["base"] != "" {
-		base := load(s["base"], s["base-archive"])
+		base := side(t, s, "base")
 		if more := append(base.Findings, registry.Validate(base.Registry, base.Archive, now)...); len(more) > 0 {
 			t.Fatalf("the base is not sound: %v", more)
 		}
 		fs = append(fs, registry.Diff(base.Registry, base.Archive, head.Registry, head.Archive)...)
 	}
-	var broken []string
+	return broken(t, fs)
+}
+
+func broken(t *testing.T, fs []finding.Finding) (broken []string) {
+	t.Helper()
 	for _, f := range fs {
-		if f.Line < 1 || f.Severity == finding.Note {
+		if f.Line < 1 || f.Severity == finding.Note && f.Rule != rotation.RuleGateSwitchedOff {
 			t.Errorf("%+v", f)
 		}
 		broken = append(broken, f.Rule)
@@ -166,10 +184,51 @@ func run(t *testing.T, s section, name string) []string {
 	return broken
 }
 
+// byRecords judges an example that has rotation records.
+func byRecords(t *testing.T, s section, name string) []string {
+	t.Helper()
+	read := func(name string) rotation.Files {
+		files := side(t, s, name)
+		if s[name] == "" || len(files.Findings) > 0 {
+			t.Fatalf("%s: %v", name, files.Findings)
+		}
+		f := rotation.Files{Registry: files.Registry, Archive: files.Archive, Dir: "rotations"}
+		text := s[name+"-record"]
+		if text == "" {
+			return f
+		}
+		if text[0] != '[' {
+			text = "[" + text + "]"
+		}
+		var records []json.RawMessage
+		if err := json.Unmarshal([]byte(text), &records); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range records {
+			r, err := rotation.ParseRecord(name+"-record", text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Records = append(f.Records, r)
+		}
+		return f
+	}
+	return broken(t, rotation.Judge(read("base"), read(name), time.Date(2026, 1, 5, 13, 0, 0, 0, time.UTC), rotation.EvidenceAge))
+}
+
+// alongside judges an example that lists changed files.
+func alongside(t *testing.T, s section, name string) []string {
+	t.Helper()
+	return broken(t, rotation.Alongside("kernel/tools/signers.json", "kernel/tools/signers.archive.json", "kernel/tools/rotations", strings.Fields(s[name]), false))
+}
+
 // An example that no reader can read teaches nothing.
 func TestDocumentedExamplesAreJSON(t *testing.T) {
 	for rule, s := range sections(t) {
 		for name, text := range s {
+			if rule == rotation.RuleMixedChange || rule == rotation.RulePathTwin {
+				continue // lists of files
+			}
 			if _, err := jsondoc.Parse(rule+" "+name, []byte(text)); err != nil {
 				t.Error(err)
 			}
