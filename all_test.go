@@ -81,6 +81,7 @@ var rooms = map[string]room{
 	"internal/gitrepo":     {1, adapter},
 	"internal/jsondoc":     {1, pure},
 	"internal/pullrequest": {1, adapter},
+	"internal/readiness":   {1, adapter},
 	"schemas":              {1, pure},
 	"docs":                 {1, pure},
 

@@ -43,6 +43,10 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"show":    show,
 	"publish": publish,
 
+	// Those who verify events.
+	"verifier": verifier,
+	"asked":    asked,
+
 	// The key service.
 	"kms":       kms,
 	"key":       importKey,

@@ -45,6 +45,8 @@ type stage struct {
 
 	kms *kmstest.Server
 
+	verifiers map[string]*fakeVerifier // by variable
+
 	database  string // the connection string, "" while events go to a file
 	workflows int    // run so far
 	events    int
@@ -58,7 +60,7 @@ func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*s
 
 func newStage(all testing.TB, env *testscript.Env) *stage {
 	dir := filepath.Join(env.WorkDir, ".tmp")
-	return &stage{all: all, t: env.T(), work: env.WorkDir, outputs: filepath.Join(dir, "outputs"), summary: filepath.Join(dir, "summary.md")}
+	return &stage{all: all, t: env.T(), work: env.WorkDir, outputs: filepath.Join(dir, "outputs"), summary: filepath.Join(dir, "summary.md"), verifiers: map[string]*fakeVerifier{}}
 }
 
 // now is the time at GitHub, at AWS, and in the rows.
@@ -68,6 +70,9 @@ func (s *stage) now() time.Time { return time.Now().Add(time.Duration(s.skew.Loa
 func (s *stage) close() (bad string) {
 	if s.kms != nil {
 		s.kms.Close()
+	}
+	for _, v := range s.verifiers {
+		v.Close()
 	}
 	return s.closeGitHub()
 }

@@ -17,10 +17,7 @@ import (
 // propose brings the pull request about, or finds that it is there. It gives
 // the record as it stands in the pull request.
 func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo, s *published.State, k *key, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
-	change := in.Change(s, pullrequest.Change{
-		Operation: "add-signer",
-		Key:       fmt.Sprintf("%s\n%s\n%s\n%s", s.Paths.Registry, rec.Incoming.ID, rec.Incoming.Fingerprint, rec.Incoming.KMSKeyARN),
-	})
+	change := in.Change(s, published.Addition(s.Paths, rec.Incoming))
 	if was, ok := s.Registry.Find(rec.Incoming.ID); ok {
 		return there(ctx, repo, change, was, rec)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
@@ -38,6 +39,7 @@ type inputs struct {
 	source
 	Rotation       string        `input:"rotation"`
 	CloudTrail     string        `input:"cloudtrail"`
+	VerifierURLs   []string      `input:"verifier-urls"`
 	MaxEvidenceAge time.Duration `input:"max-evidence-age"`
 	ReportPath     string        `input:"report-path"`
 	HTMLPath       string        `input:"html-path"`
@@ -46,6 +48,9 @@ type inputs struct {
 func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if in.CloudTrail != "required" && in.CloudTrail != "off" {
 		return gha.Misuse("cloudtrail %q: only required and off are known, choose one", in.CloudTrail)
+	}
+	if err := readiness.Check(in.VerifierURLs); err != nil {
+		return err
 	}
 	repo, state, err := in.Open(ctx, r, false)
 	if err != nil {
@@ -74,6 +79,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		}
 		if f.report.Verdict != chain.Verified {
 			r.Findings(f.report.Findings)
+		}
+		if f.verifiers, err = published.Verifiers(ctx, in.VerifierURLs); err != nil {
+			return err
 		}
 	}
 	var statuses []report.Status

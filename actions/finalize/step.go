@@ -28,6 +28,8 @@ type finalizer struct {
 	source audit.Source
 	terms  audit.Terms
 	report *chain.Report
+	// verifiers are what the listed verifiers serve.
+	verifiers []rotation.Verifier
 }
 
 // step judges one rotation and, if every gate is passed, makes sure that its
@@ -35,12 +37,15 @@ type finalizer struct {
 func (f *finalizer) step(ctx context.Context, rec rotation.Record) (report.Status, pullrequest.Proposal, error) {
 	facts := rotation.Facts{
 		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
-		CheckpointGiven: f.terms.Checkpoint != nil, Now: published.Clock(f.repo, f.Run),
+		CheckpointGiven: f.terms.Checkpoint != nil, Verifiers: f.verifiers, Now: published.Clock(f.repo, f.Run),
 	}
 	for _, other := range f.state.InFlight(rec.ID) {
 		facts.InFlight = append(facts.InFlight, other.ID)
 	}
 	var err error
+	if facts.MergedAt, err = f.state.MergedAt(ctx, f.repo, rec.Incoming); err != nil {
+		return report.Status{}, pullrequest.Proposal{}, err
+	}
 	if facts.Trail, err = f.trail(ctx, rec, facts.Now); err != nil {
 		return report.Status{}, pullrequest.Proposal{}, err
 	}

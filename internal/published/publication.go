@@ -1,0 +1,55 @@
+package published
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+)
+
+// Addition is the change that publishes a signer, as far as its branch depends
+// on it: which registry it adds which key to, under which id.
+func Addition(p Paths, s rotation.Signer) pullrequest.Change {
+	return pullrequest.Change{
+		Operation: "add-signer",
+		Key:       fmt.Sprintf("%s\n%s\n%s\n%s", p.Registry, s.ID, s.Fingerprint, s.KMSKeyARN),
+	}
+}
+
+// RecordOf is the record of the rotation that brought the signer with this own
+// id, nil if it is older than any.
+func (s *State) RecordOf(signerID string) *rotation.Record {
+	i := slices.IndexFunc(s.Records, func(r rotation.Record) bool { return r.Incoming.ID == signerID })
+	if i < 0 {
+		return nil
+	}
+	return &s.Records[i]
+}
+
+// MergedAt is when the pull request that publishes a signer was merged into the
+// branch, by GitHub's clock; zero where none is found that was.
+func (s *State) MergedAt(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer) (time.Time, error) {
+	p, found, err := repo.Find(ctx, Addition(s.Paths, signer).Branch())
+	if err != nil || !found || p.State != pullrequest.Merged || p.Base != s.Branch {
+		return time.Time{}, err
+	}
+	return p.MergedAt, nil
+}
+
+// Verifiers asks the listed verifiers which registry they serve. A list that
+// cannot be asked is an error with exit code 2.
+func Verifiers(ctx context.Context, urls []string) ([]rotation.Verifier, error) {
+	answers, err := readiness.Ask(ctx, urls, readiness.Options{})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]rotation.Verifier, len(answers))
+	for i, a := range answers {
+		list[i] = rotation.Verifier(a)
+	}
+	return list, nil
+}

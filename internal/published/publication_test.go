@@ -1,0 +1,92 @@
+package published_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+)
+
+// When a signer was published is when its pull request was merged into the very
+// branch; one that is open, closed or merged elsewhere has published nothing.
+func TestMergedAt(t *testing.T) {
+	signer := rotation.Signer{ID: "v2", Fingerprint: strings.Repeat("ab", 32), KMSKeyARN: "arn:v2"}
+	for name, tc := range map[string]struct {
+		base  string
+		do    func(g *githubtest.Server, n int) error
+		known bool
+	}{
+		"merged":           {"main", func(g *githubtest.Server, n int) error { _, err := g.Merge(n); return err }, true},
+		"open":             {"main", func(*githubtest.Server, int) error { return nil }, false},
+		"closed":           {"main", (*githubtest.Server).ClosePull, false},
+		"merged elsewhere": {"other", func(g *githubtest.Server, n int) error { _, err := g.Merge(n); return err }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+			g, err := githubtest.New(githubtest.Options{Files: map[string]string{"README.md": "x", "kernel/tools/signers.json": registryOf(entry("v1", 1))}, Token: "t", Now: func() time.Time { return at }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer g.Close()
+			if _, err := g.CommitFile("other", "README.md", "y", "octocat"); err != nil {
+				t.Fatal(err)
+			}
+			repo, err := pullrequest.Open(pullrequest.Options{APIURL: g.URL(), Token: "t", Repository: "acme/kernel"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := published.Addition(paths, signer)
+			c.Base, c.BaseCommit, c.Title, c.Message, c.Body = tc.base, g.Head(tc.base).ID, "t", "m", "b"
+			c.Files = map[string][]byte{"kernel/tools/x": []byte("x")}
+			p, err := repo.Ensure(ctx, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.do(g, p.Number); err != nil {
+				t.Fatal(err)
+			}
+			s, err := published.Base(ctx, repo, "", paths, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.MergedAt(ctx, repo, signer)
+			if err != nil || tc.known != got.Equal(at) || !tc.known && !got.IsZero() {
+				t.Errorf("%s, %v", got, err)
+			}
+			// Another key, another id: another pull request.
+			for _, other := range []rotation.Signer{{ID: "v3", Fingerprint: signer.Fingerprint, KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: strings.Repeat("cd", 32), KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: signer.Fingerprint}} {
+				if got, err := s.MergedAt(ctx, repo, other); err != nil || !got.IsZero() {
+					t.Errorf("%+v: %s, %v", other, got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestVerifiers(t *testing.T) {
+	digest := strings.Repeat("ab", 32)
+	v := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/gone" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write([]byte(digest))
+	}))
+	defer v.Close()
+	got, err := published.Verifiers(ctx, []string{v.URL, v.URL + "/gone"})
+	if err != nil || len(got) != 2 || got[0] != (rotation.Verifier{URL: v.URL, RegistrySHA256: digest}) || got[1].RegistrySHA256 != "" || !strings.Contains(got[1].Problem, "404") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := published.Verifiers(ctx, nil); err != nil || len(got) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := published.Verifiers(ctx, []string{"http://v.example/"}); err == nil || exit(err) != 2 {
+		t.Error(err)
+	}
+}
