@@ -30,8 +30,8 @@ e2e: ## play every example and reusable workflow under a runner (act), with the 
 	tools/deps.sh git curl postgresql
 	go test -count=1 -run='^TestRunner$$' -v ./actions/ | grep -E '^ +(examples/|[a-z]+\.yml)|^ok|^FAIL|^---|_test.go'
 
-bench: ## run the benchmarks
-	go test -run='^$$' -bench=. -benchmem ./internal/...
+bench: ## measure a verification, part by part
+	go run ./cmd/bench
 
 golden: ## rewrite the golden files; review the diff
 	@[ -n "$(GOLDEN)" ] || { echo "no test has golden files"; exit 1; }

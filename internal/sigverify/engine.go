@@ -193,3 +193,6 @@ func (e *Engine) Verify(checks []Check) error {
 func (e *Engine) Counts() Counts {
 	return Counts{Fast: e.counts.fast.Load(), Rechecked: e.counts.rechecked.Load(), Library: e.counts.library.Load()}
 }
+
+// HasLanes tells whether this machine has what the Lanes path needs.
+func HasLanes() bool { return assembly() != nil }
