@@ -83,7 +83,7 @@ func buildRunner(t *testing.T) error {
 		return fmt.Errorf("act cannot be built: %w\n%s", err, text)
 	}
 	runner.own = filepath.Join(made.dir, "runner", "own")
-	for _, name := range []string{"go.mod", "go.sum", "actions", "internal", "schemas", ".github/workflows"} {
+	for _, name := range []string{"go.mod", "go.sum", "actions", "docs", "internal", "schemas", ".github/workflows"} {
 		if err := export(filepath.Join("..", name), filepath.Join(runner.own, name)); err != nil {
 			return err
 		}
