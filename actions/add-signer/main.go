@@ -41,6 +41,8 @@ type inputs struct {
 	Replaces          string        `input:"replaces"`
 	Reason            string        `input:"reason"`
 	Overlap           time.Duration `input:"overlap"`
+	Propagation       time.Duration `input:"propagation"`
+	Drain             time.Duration `input:"drain"`
 	AllowShortOverlap bool          `input:"allow-short-overlap"`
 	ProvePossession   bool          `input:"prove-possession"`
 	AllowedAccounts   []string      `input:"allowed-accounts"`
@@ -48,7 +50,10 @@ type inputs struct {
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
-	policy := rotation.Policy{Overlap: rotation.Duration(in.Overlap), ShortAllowed: in.AllowShortOverlap}
+	policy := rotation.Policy{
+		Overlap: rotation.Duration(in.Overlap), Propagation: rotation.Duration(in.Propagation), Drain: rotation.Duration(in.Drain),
+		ShortAllowed: in.AllowShortOverlap,
+	}
 	if err := check(in, policy); err != nil {
 		return err
 	}

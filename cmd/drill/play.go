@@ -52,7 +52,8 @@ func before(ctx context.Context, t *timeline, w *world) error {
 func publish(ctx context.Context, t *timeline, w *world) error {
 	add := common(map[string]string{
 		"INPUT_KEY_SPEC": "ECC_NIST_EDWARDS25519", "INPUT_SIGNER_ID": newSigner, "INPUT_REASON": "yearly rotation (drill)",
-		"INPUT_OVERLAP": overlap.String(), "INPUT_ALLOW_SHORT_OVERLAP": "true", "INPUT_REVIEWERS": "security-lead", "INPUT_LABELS": "key-rotation", "INPUT_CONTACTS": "on-call",
+		"INPUT_OVERLAP": overlap.String(), "INPUT_PROPAGATION": "0s", "INPUT_DRAIN": "0s", "INPUT_ALLOW_SHORT_OVERLAP": "true",
+		"INPUT_REVIEWERS": "security-lead", "INPUT_LABELS": "key-rotation", "INPUT_CONTACTS": "on-call",
 	})
 	if err := t.play(step{"add-signer: new Ed25519 key in KMS, pull request", func() (string, error) {
 		r, err := w.act(ctx, 0, "add-signer", out, add)

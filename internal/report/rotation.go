@@ -222,7 +222,11 @@ func plan(b *strings.Builder, p Proposal) {
 	overlap := time.Duration(p.Record.Policy.Overlap)
 	b.WriteString("### Plan\n\n")
 	b.WriteString("1. Review and merge this pull request (rollback point: close it, nothing has changed).\n")
-	b.WriteString("2. Deploy with the settings below; `guard-deploy` refuses the deployment while the signer is not published.\n")
+	b.WriteString("2. Deploy with the settings below; `guard-deploy` refuses the deployment while the signer is not published")
+	if wait := time.Duration(p.Record.Policy.Propagation); wait > 0 {
+		fmt.Fprintf(b, ", and for %s after the merge, in which it reaches the verifiers", duration(wait))
+	}
+	b.WriteString(".\n")
 	b.WriteString("3. Smoke test: `verify-chain` with `expect-signer`.\n")
 	if p.Record.Outgoing == nil {
 		b.WriteByte('\n')
@@ -230,8 +234,8 @@ func plan(b *strings.Builder, p Proposal) {
 	}
 	fmt.Fprintf(b, "4. Overlap of %s from the last event of the old signer; deployed right now, that ends at %s or later.\n", duration(overlap), stamp(p.Record.CreatedAt.Add(overlap)))
 	b.WriteString("5. `finalize` opens the pull request that archives the old signer once its gates are passed. Until then, and after it, `rollback` goes back.\n\n")
-	if p.Record.Policy.ShortAllowed && overlap < rotation.MinOverlap {
-		fmt.Fprintf(b, "> ⚠ The overlap is shorter than %s (allow-short-overlap).\n\n", duration(rotation.MinOverlap))
+	if least := p.Record.Policy.Least(); overlap < least {
+		fmt.Fprintf(b, "> ⚠ The overlap is shorter than %s (allow-short-overlap).\n\n", duration(least))
 	}
 }
 

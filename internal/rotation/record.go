@@ -90,19 +90,24 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// MinOverlap is the shortest overlap that needs no extra permission,
-// MaxOverlap the longest that makes sense for a step that people wait for, and
-// Safety the margin on top of what the waits add up to: BIND 9's default for
-// publish-safety and retire-safety.
+// MinOverlap is the runbook's shortest overlap, MaxOverlap the longest that
+// makes sense for a step that people wait for, and Safety the margin on top of
+// what the waits add up to: BIND 9's default for publish-safety and
+// retire-safety.
 const (
 	MinOverlap = 24 * time.Hour
 	MaxOverlap = 90 * 24 * time.Hour
 	Safety     = time.Hour
 )
 
-// Check refuses timings that the runbook does not allow: the overlap must be
-// longer than MinOverlap, and than the time in which an old event may still
-// arrive and a verifier still not know the new signer (Iret of RFC 7583).
+// Least is the shortest overlap that needs no extra permission: longer than the
+// time in which an old event may still arrive and a verifier may still not know
+// the new signer (Iret of RFC 7583).
+func (p Policy) Least() time.Duration {
+	return max(MinOverlap, time.Duration(p.Drain+p.Propagation)+Safety)
+}
+
+// Check refuses timings that the runbook does not allow.
 func (p Policy) Check() error {
 	overlap, propagation, drain := time.Duration(p.Overlap), time.Duration(p.Propagation), time.Duration(p.Drain)
 	switch {
@@ -112,13 +117,12 @@ func (p Policy) Check() error {
 		return fmt.Errorf("propagation %s is out of range; it is the time from the merge until every verifier serves the registry, minutes as a rule: give such a one", propagation)
 	case drain < 0 || drain > MaxOverlap:
 		return fmt.Errorf("drain %s is out of range; it is the time in which old writers still deliver after the switch, an hour as a rule: give such a one", drain)
-	case p.ShortAllowed:
+	case p.ShortAllowed || overlap >= p.Least():
+		return nil
 	case overlap < MinOverlap:
 		return fmt.Errorf("overlap %s is shorter than %s: verifiers that cache the registry and queues that drain late would see gaps. Use a longer one, or allow-short-overlap: true for a rehearsal", overlap, MinOverlap)
-	case overlap < drain+propagation+Safety:
-		return fmt.Errorf("overlap %s is shorter than drain %s, propagation %s and a safety margin of %s together: the old signer could be archived while its events still arrive. Use an overlap of at least %s, or allow-short-overlap: true for a rehearsal", overlap, drain, propagation, Safety, drain+propagation+Safety)
 	}
-	return nil
+	return fmt.Errorf("overlap %s is shorter than drain %s, propagation %s and a safety margin of %s together: the old signer could be archived while its events still arrive. Use an overlap of at least %s, or allow-short-overlap: true for a rehearsal", overlap, drain, propagation, Safety, p.Least())
 }
 
 // PullRequests are the numbers of the rotation's pull requests, 0 unknown.
