@@ -16,7 +16,7 @@ drill: ## rehearse a whole rotation on this machine
 test: ## install what the tests need and is missing, run them all
 	tools/deps.sh git curl postgresql nodejs npm chromium-headless-shell
 	npm ci --prefix tools/axe --ignore-scripts --no-audit --no-fund --silent
-	go test -shuffle=on -timeout=20m ./...
+	go test -shuffle=on -timeout=30m ./...
 
 lint: ## gofmt, vet, staticcheck, actionlint, shellcheck
 	tools/deps.sh git shellcheck

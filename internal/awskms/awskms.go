@@ -17,6 +17,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -51,6 +52,7 @@ type Client struct {
 	attempts int
 	backoff  time.Duration
 	settle   time.Duration
+	seen     *sync.Map // ARNs of keys that KMS has said to exist
 }
 
 // New makes a Client with the SDK's standard chain of credentials and settings
@@ -58,16 +60,16 @@ type Client struct {
 // calls nobody: missing credentials show at the first call.
 func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Attempts == 0 {
-		o.Attempts = 4
+		o.Attempts = attempts
 	}
 	if o.Backoff == 0 {
-		o.Backoff = 5 * time.Second
+		o.Backoff = longestPause
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
+		o.Timeout = attemptTime
 	}
 	if o.Settle == 0 {
-		o.Settle = time.Minute
+		o.Settle = settleTime
 	}
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(o.Region),
@@ -83,7 +85,7 @@ func New(ctx context.Context, o Options) (*Client, error) {
 		return nil, &Error{Message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
 	}
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient} })
-	return &Client{client, cfg.Region, o.Attempts, o.Backoff, o.Settle}, nil
+	return &Client{client, cfg.Region, o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
 }
 
 // cutOff lets the SDK try again when an answer ends in its middle. CreateKey is
@@ -122,18 +124,6 @@ func (c *Client) at(keyID string) (target, error) {
 // here applies the target's Region to one call.
 func (t target) here(o *kms.Options) { o.Region = t.region }
 
-// sleep waits, or returns the context's error when that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // eventually asks until done says so, with growing pauses that sum up to
 // Settle, because KMS is eventually consistent (AWS KMS Developer Guide, "KMS
 // eventual consistency"). It returns the last answer and error, or the
@@ -149,4 +139,17 @@ func (c *Client) eventually(ctx context.Context, ask func() (done bool, err erro
 			return false, err
 		}
 	}
+}
+
+// known repeats a call about a key of the rotation, which KMS has said to exist,
+// while another part of KMS has not heard of it yet.
+func (c *Client) known(ctx context.Context, keyID string, call func() error) error {
+	if _, ok := c.seen.Load(keyID); !ok {
+		return call()
+	}
+	_, err := c.eventually(ctx, func() (bool, error) {
+		err := call()
+		return !is(err, "NotFoundException"), err
+	})
+	return err
 }

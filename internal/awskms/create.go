@@ -138,6 +138,7 @@ func (c *Client) aliased(ctx context.Context, in Creation) (Key, error) {
 	case key.Spec != in.Spec:
 		return Key{}, t.refuse(fmt.Sprintf("this rotation has a key already, of spec %s, not %s; keep that spec or choose another rotation id", key.Spec, in.Spec))
 	}
+	c.seen.Store(key.ARN, true)
 	return key, nil
 }
 
@@ -171,6 +172,7 @@ func (c *Client) tagged(ctx context.Context, rotationID string) ([]Key, error) {
 			if !ours {
 				continue
 			}
+			c.seen.Store(arn, true)
 			key, err := c.Describe(ctx, arn)
 			if err != nil {
 				return nil, err

@@ -150,6 +150,39 @@ func TestCreateWaitsForALostKey(t *testing.T) {
 	wantOne(t, s)
 }
 
+// A new key may be unknown to the part of KMS that is asked next: no call about
+// it takes that for an answer.
+func TestANewKeyThatDoesNotShowYet(t *testing.T) {
+	var late []kmstest.Step
+	for _, operation := range []string{"DescribeKey", "GetPublicKey", "Sign"} {
+		for n := range 2 {
+			late = append(late, kmstest.Step{Operation: operation, Nth: n + 2, Fault: kmstest.Fault{Stale: true}})
+		}
+	}
+	for n := range late {
+		if late[n].Operation != "DescribeKey" { // its first call is for the alias
+			late[n].Nth--
+		}
+	}
+	s, c := setup(t, kmstest.Options{Fault: kmstest.Script(late...)})
+	made, err := c.Create(ctx, creation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PublicKey(ctx, made.Key.ARN); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Sign(ctx, made.Key.ARN, made.Key.Algorithm(), [32]byte{}); err != nil {
+		t.Error(err)
+	}
+	for _, operation := range []string{"GetPublicKey", "Sign"} {
+		if n := s.Count(operation); n != 3 {
+			t.Errorf("%s was called %d times, want twice too early and once more", operation, n)
+		}
+	}
+	wantOne(t, s)
+}
+
 // Where the search after a lost answer fails too, nothing is made again, and
 // the error says that running again is safe, which it is.
 func TestCreateGivesUpRatherThanMakeTwo(t *testing.T) {

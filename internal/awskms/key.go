@@ -89,7 +89,11 @@ func (c *Client) Describe(ctx context.Context, keyID string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	out, err := c.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &keyID}, t.here)
+	var out *kms.DescribeKeyOutput
+	err = c.known(ctx, keyID, func() (err error) {
+		out, err = c.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &keyID}, t.here)
+		return err
+	})
 	if err != nil {
 		return Key{}, t.fail("DescribeKey", err)
 	}
@@ -140,7 +144,11 @@ func (c *Client) PublicKey(ctx context.Context, keyID string) (pubkey.Key, error
 	if err != nil {
 		return pubkey.Key{}, err
 	}
-	out, err := c.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: &keyID}, t.here)
+	var out *kms.GetPublicKeyOutput
+	err = c.known(ctx, keyID, func() (err error) {
+		out, err = c.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: &keyID}, t.here)
+		return err
+	})
 	if is(err, "UnsupportedOperationException") {
 		return pubkey.Key{}, t.refuse("KMS exports no public key of it, as it is for HMAC or encryption; choose a key for signing")
 	}

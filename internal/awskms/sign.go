@@ -50,9 +50,13 @@ func (c *Client) sign(ctx context.Context, keyID string, alg pubkey.Algorithm, d
 		return nil, err
 	}
 	if alg == pubkey.HMACSHA256 {
-		out, err := c.kms.GenerateMac(ctx, &kms.GenerateMacInput{
-			KeyId: &keyID, Message: digest[:], MacAlgorithm: types.MacAlgorithmSpecHmacSha256, DryRun: dryRun,
-		}, t.here)
+		var out *kms.GenerateMacOutput
+		err := c.known(ctx, keyID, func() (err error) {
+			out, err = c.kms.GenerateMac(ctx, &kms.GenerateMacInput{
+				KeyId: &keyID, Message: digest[:], MacAlgorithm: types.MacAlgorithmSpecHmacSha256, DryRun: dryRun,
+			}, t.here)
+			return err
+		})
 		if err != nil {
 			return nil, t.fail("GenerateMac", err)
 		}
@@ -65,9 +69,13 @@ func (c *Client) sign(ctx context.Context, keyID string, alg pubkey.Algorithm, d
 	if !ok {
 		return nil, t.refuse(fmt.Sprintf("algorithm %q is none of rsa-sha256, ed25519, hmac-sha256; use one of these", alg))
 	}
-	out, err := c.kms.Sign(ctx, &kms.SignInput{
-		KeyId: &keyID, Message: digest[:], MessageType: how.kind, SigningAlgorithm: how.spec, DryRun: dryRun,
-	}, t.here)
+	var out *kms.SignOutput
+	err = c.known(ctx, keyID, func() (err error) {
+		out, err = c.kms.Sign(ctx, &kms.SignInput{
+			KeyId: &keyID, Message: digest[:], MessageType: how.kind, SigningAlgorithm: how.spec, DryRun: dryRun,
+		}, t.here)
+		return err
+	})
 	if err != nil {
 		return nil, t.fail("Sign", err)
 	}

@@ -58,16 +58,16 @@ type Client struct {
 // AWS_ENDPOINT_URL_CLOUDTRAIL is honoured. It calls nobody.
 func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Attempts == 0 {
-		o.Attempts = 6
+		o.Attempts = attempts
 	}
 	if o.Backoff == 0 {
-		o.Backoff = 10 * time.Second
+		o.Backoff = longestPause
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
+		o.Timeout = attemptTime
 	}
 	if o.Pace == 0 {
-		o.Pace = 600 * time.Millisecond
+		o.Pace = pace
 	}
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithLogger(logging.Nop{}), // the SDK's own is standard error

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	attemptTime   = 30 * time.Second
 	largestAnswer = 64 << 20
 	conflictTries = 3 // a 409 or 408 that stays is an answer, not a hiccup
 	refusedTries  = 5 // nobody listens, after half a minute still: the address is wrong
@@ -62,23 +61,12 @@ func newTransport(o Options) *transport {
 		t.timeout = o.HTTP.Timeout
 	}
 	if t.budget == 0 {
-		t.budget = 10 * time.Minute
+		t.budget = retryBudget
 	}
 	if t.sleep == nil {
 		t.sleep = sleep
 	}
 	return t
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 func (t *transport) now() time.Time {

@@ -20,6 +20,10 @@ type Fault struct {
 	Drop bool
 	// Truncate announces the whole answer, sends half of it, and hangs up.
 	Truncate bool
+	// Stale answers a read as a replica does that has not heard of the last
+	// changes: keys and aliases of the last minute are not there. KMS is
+	// eventually consistent (AWS KMS Developer Guide).
+	Stale bool
 	// Code, Message and Status make the answer this AWS error. Status
 	// defaults to 400. A Status without Code is an answer with that status
 	// and an HTML body, as a proxy sends it.

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -213,16 +214,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var answer any
 	if err == nil {
-		answer, err = s.perform(c, r)
+		answer, err = s.perform(c, r, fault != nil && fault.Stale)
 	}
 	done(err)
 	fault.answer(s, w, r, answer, err)
 }
 
 // perform authenticates and carries out one call and records it in the trail.
-func (s *Server) perform(c *call, r *http.Request) (any, error) {
+func (s *Server) perform(c *call, r *http.Request, stale bool) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if stale {
+		defer s.forget()()
+	}
 	if err := c.authenticate(r); err != nil {
 		return nil, err
 	}
@@ -255,6 +259,40 @@ func (s *Server) log(c *call) (done func(error)) {
 		defer s.mu.Unlock()
 		s.calls[i].Code = code(err)
 	}
+}
+
+// forget takes the keys and aliases of the last minute out of sight, of reads
+// only; what it returns brings them back.
+func (s *Server) forget() (remember func()) {
+	keys, aliases, young := maps.Clone(s.keys), maps.Clone(s.aliases), s.options.Now().Add(-time.Minute)
+	maps.DeleteFunc(s.keys, func(_ string, k *storedKey) bool { return k.Created.After(young) })
+	maps.DeleteFunc(s.aliases, func(_ string, a alias) bool { return a.created.After(young) || s.keys[a.target] == nil })
+	return func() {
+		maps.Copy(s.keys, keys) // and keep what this call has made
+		maps.Copy(s.aliases, aliases)
+	}
+}
+
+// Snapshot remembers keys, aliases and trail; what it returns puts them back.
+func (s *Server) Snapshot() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys, aliases, events := cloneKeys(s.keys), maps.Clone(s.aliases), slices.Clone(s.events)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.keys, s.aliases, s.events, s.lookups = cloneKeys(keys), maps.Clone(aliases), slices.Clone(events), nil
+	}
+}
+
+func cloneKeys(keys map[string]*storedKey) map[string]*storedKey {
+	all := map[string]*storedKey{}
+	for id, k := range keys {
+		c := *k
+		c.Tags = maps.Clone(k.Tags)
+		all[id] = &c
+	}
+	return all
 }
 
 // arn names a resource of this account and Region.

@@ -85,6 +85,7 @@ func (s *Server) createStatus(c *call) answer {
 }
 
 func (s *Server) rateLimit(*call) answer {
-	rate := object{"limit": 5000, "remaining": 4999, "used": 1, "reset": s.opts.Now().Unix() + 3600}
+	limit, used, reset := s.used()
+	rate := object{"limit": limit, "remaining": max(0, limit-used), "used": used, "reset": reset.Unix()}
 	return ok(object{"rate": rate, "resources": object{"core": rate, "search": rate}})
 }

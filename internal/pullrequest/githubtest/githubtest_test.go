@@ -371,3 +371,98 @@ func TestPeople(t *testing.T) {
 }
 
 func second(_ string, err error) error { return err }
+
+// get asks with the right token and wants an answer.
+func get(t *testing.T, s *Server, method, path, body string) (int, http.Header, string) {
+	t.Helper()
+	status, header, text, err := send(s, method, path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, header, string(text)
+}
+
+func TestLimits(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	s := start(t, Options{PerHour: 4, WritesPerMinute: 1, Now: func() time.Time { return now }})
+	const blob = `{"content":"x","encoding":"utf-8"}`
+	for _, step := range []struct {
+		after             time.Duration
+		method            string
+		status            int
+		remaining, header string
+		text              string
+	}{
+		{0, "GET", 200, "3", "", ""},
+		{0, "POST", 201, "2", "", ""},
+		{0, "POST", 403, "1", "61", "secondary rate limit"},
+		{61 * time.Second, "POST", 201, "0", "", ""},
+		{0, "GET", 403, "0", "", "API rate limit exceeded"},
+		{time.Hour, "GET", 200, "3", "", ""},
+	} {
+		now = now.Add(step.after)
+		path := "/repos/acme/kernel"
+		if step.method == "POST" {
+			path += "/git/blobs"
+		}
+		body := ""
+		if step.method == "POST" {
+			body = blob
+		}
+		status, h, text := get(t, s, step.method, path, body)
+		if status != step.status || h.Get("X-RateLimit-Remaining") != step.remaining || h.Get("Retry-After") != step.header || !strings.Contains(text, step.text) {
+			t.Errorf("%+v: %d, remaining %s, retry after %q, %s", step, status, h.Get("X-RateLimit-Remaining"), h.Get("Retry-After"), text)
+		}
+	}
+}
+
+func TestProtectedBranch(t *testing.T) {
+	s := start(t, Options{Protected: []string{"main"}})
+	was := s.Head("main").ID
+	next, err := s.CommitFile("side", "a", "b", "octocat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, _, text := get(t, s, "PATCH", "/repos/acme/kernel/git/refs/heads/main", `{"sha":"`+next+`","force":true}`)
+	if status != 422 || !strings.Contains(text, "Changes must be made through a pull request") || s.Head("main").ID != was {
+		t.Errorf("%d %s", status, text)
+	}
+	if _, _, text := get(t, s, "GET", "/repos/acme/kernel/branches/main", ""); !strings.Contains(text, `"protected":true`) {
+		t.Error(text)
+	}
+}
+
+func TestSnapshotAndStaleReads(t *testing.T) {
+	s := start(t, Options{})
+	restore := s.Snapshot()
+	const list, ref = "/repos/acme/kernel/pulls", "/repos/acme/kernel/git/ref/heads/side"
+	if status, _, text := get(t, s, "POST", "/repos/acme/kernel/git/refs", `{"ref":"refs/heads/side","sha":"`+s.Head("main").ID+`"}`); status != 201 {
+		t.Fatal(status, text)
+	}
+	if _, err := s.CommitFile("side", "a", "b", "octocat"); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, text := get(t, s, "POST", list, `{"title":"t","head":"side","base":"main"}`); status != 201 {
+		t.Fatal(status, text)
+	}
+	s.SetFault(func(*http.Request, int) *Fault { return &Fault{Stale: true} })
+	if status, _, _ := get(t, s, "GET", ref, ""); status != 404 {
+		t.Errorf("a stale read sees the new branch: %d", status)
+	}
+	if _, _, text := get(t, s, "GET", list, ""); text != "[]" {
+		t.Errorf("a stale read sees the new pull request: %s", text)
+	}
+	if status, _, _ := get(t, s, "GET", "/repos/acme/kernel/git/ref/heads/main", ""); status != 200 {
+		t.Errorf("a stale read misses what is old: %d", status)
+	}
+	s.SetFault(nil)
+	if status, _, _ := get(t, s, "GET", ref, ""); status != 200 {
+		t.Errorf("%d", status)
+	}
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	if b, p := s.Branches(), s.Pulls(); len(b) != 1 || len(p) != 0 {
+		t.Errorf("after the restoration there are %v and %v", b, p)
+	}
+}

@@ -65,6 +65,9 @@ func (s *Server) updateRef(c *call) answer {
 	if _, err := s.git.commit(in.SHA); err != nil || len(in.SHA) != len(zeroID) {
 		return refuse(http.StatusUnprocessableEntity, "Object does not exist")
 	}
+	if a, refused := s.protected(ref); refused {
+		return a
+	}
 	if !in.Force && !s.git.isAncestor(old, in.SHA) {
 		return refuse(http.StatusUnprocessableEntity, "Update is not a fast forward")
 	}
@@ -90,7 +93,7 @@ func (s *Server) getBranch(c *call) answer {
 	if err != nil {
 		return refuse(http.StatusNotFound, "Branch not found")
 	}
-	return ok(object{"name": name, "commit": s.repoCommit(head), "protected": false})
+	return ok(object{"name": name, "commit": s.repoCommit(head), "protected": slices.Contains(s.opts.Protected, name)})
 }
 
 // repoCommit is a commit as the repository's commit list shows it.

@@ -37,6 +37,17 @@ type Options struct {
 	// nil grants everything.
 	Permissions map[string]string
 
+	// Protected names branches that only a pull request may change.
+	Protected []string
+
+	// PerHour is the token's rate limit; 5000 when 0. Every answer says what
+	// is left of it, and at nothing left the answer is GitHub's refusal.
+	PerHour int
+
+	// WritesPerMinute is the secondary limit on requests that create content;
+	// none when 0. GitHub documents 80 a minute, and keeps others to itself.
+	WritesPerMinute int
+
 	// Fault, when set, is asked before each request, which is the n-th one
 	// (from 1); what it returns happens instead of or after the real answer.
 	Fault func(r *http.Request, n int) *Fault
@@ -47,6 +58,8 @@ type Fault struct {
 	Apply    bool        // carry the request out first, then fail: the answer is lost
 	Close    bool        // cut the connection instead of answering
 	Truncate bool        // answer, but cut the body in half; implies Apply
+	Hang     bool        // say nothing until the client has given up
+	Stale    bool        // answer as before the last change: what this very request was answered the last time, else that there is nothing
 	Status   int         // otherwise answer this
 	Header   http.Header // with this, such as Retry-After
 	Body     string      // and this
@@ -78,6 +91,11 @@ type Server struct {
 	statuses   []Status
 	requests   []Request
 	violations []string
+	answered   map[string]answer // to reads, by method and address
+	old        map[string]bool   // refs that no read comes too late for
+	oldPulls   int               // and pull requests up to this number
+	counted    []time.Time       // requests of the last hour, by the server's clock
+	created    []time.Time       // writes of the last minute
 }
 
 // New makes the repository and starts to listen on loopback.
@@ -90,7 +108,7 @@ func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{opts: o, fault: o.Fault, verified: map[string]bool{}, variables: map[string]map[string]string{}}
+	s := &Server{opts: o, fault: o.Fault, verified: map[string]bool{}, variables: map[string]map[string]string{}, answered: map[string]answer{}}
 	var err error
 	if s.contract, err = loadContract(); err != nil {
 		return nil, err
@@ -122,6 +140,7 @@ func (s *Server) plant() error {
 		changes.WriteString(inline("100644", path, content))
 	}
 	_, err = git.commitOnto("main", s.person("octocat"), "first commit", changes.String())
+	s.settled()
 	return err
 }
 
@@ -192,8 +211,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	var a answer
-	if fault == nil || fault.Apply || fault.Truncate {
+	switch {
+	case fault != nil && fault.Stale:
+		a = s.stale(r, body, n)
+		fault = nil
+	case fault == nil || fault.Apply || fault.Truncate:
 		a = s.answer(r, body, n)
+	}
+	if fault != nil && fault.Hang {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
 	}
 	if fault != nil && !fault.Truncate {
 		a = answer{status: fault.Status, header: fault.Header, text: []byte(fault.Body)}
@@ -211,6 +238,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) send(w http.ResponseWriter, a answer, truncate bool) {
 	h := w.Header()
+	for name, values := range s.rate() {
+		h[name] = values
+	}
 	for name, values := range a.header {
 		h[name] = values
 	}
@@ -267,6 +297,9 @@ func (s *Server) answer(r *http.Request, body []byte, n int) answer {
 	}
 	a, refused := s.authorise(r, operation)
 	if !refused {
+		a, refused = s.limit(r)
+	}
+	if !refused {
 		a = act(s, &call{Request: r, params: in.PathParams, body: body})
 	}
 	if a.value != nil {
@@ -276,6 +309,9 @@ func (s *Server) answer(r *http.Request, body []byte, n int) answer {
 	}
 	if err := s.contract.checkResponse(in, a.status, a.text); err != nil {
 		return s.violation(fmt.Sprintf("answer %d of %s: %v", a.status, operation, err))
+	}
+	if r.Method == http.MethodGet {
+		s.answered[r.URL.RequestURI()] = a
 	}
 	return a
 }

@@ -1,0 +1,16 @@
+package pullrequest
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	attemptTime = 800 * time.Millisecond
+	retryBudget = 10 * time.Minute
+)
+
+func sleep(ctx context.Context, d time.Duration) error {
+	time.Sleep(d / 1000)
+	return ctx.Err()
+}
