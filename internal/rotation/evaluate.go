@@ -132,7 +132,7 @@ func PhaseWithoutChain(r Record, reg *registry.Registry, arch *registry.Archive)
 	switch {
 	case inArchive && !inRegistry:
 		return Archived // a later rotation has retired the incoming signer too
-	case !inRegistry || in.ID != r.Incoming.ID:
+	case in.ID != r.Incoming.ID: // or none
 		return Withdrawn
 	case r.Outgoing == nil:
 		return Archived // nothing is replaced
@@ -140,7 +140,7 @@ func PhaseWithoutChain(r Record, reg *registry.Registry, arch *registry.Archive)
 	if _, still := reg.Find(r.Outgoing.ID); still {
 		return Published
 	}
-	if was, ok := arch.Find(r.Outgoing.ID); ok && was.State == registry.StateCompromised {
+	if was, _ := arch.Find(r.Outgoing.ID); was.State == registry.StateCompromised {
 		return Compromised
 	}
 	return Archived

@@ -224,3 +224,40 @@ func TestRetire(t *testing.T) {
 		t.Error("a signer that is gone was retired")
 	}
 }
+
+func TestPhaseWithoutChain(t *testing.T) {
+	old, fresh := entryOf("old", 1), entryOf("new", 2)
+	undone, burnt, first := record(), record(), record()
+	undone.Rollback, burnt.Rollback, first.Outgoing = &Rollback{Mode: "rollback"}, &Rollback{Mode: "compromise"}, nil
+	aliased := strings.Replace(entryOf("other", 3), `"algorithm"`, `"aliases":["new"],"algorithm"`, 1)
+	for name, tc := range map[string]struct {
+		record    Record
+		reg, arch string
+		want      Phase
+		over      bool
+	}{
+		"published":                        {record(), "[" + old + "," + fresh + "]", "", Published, false},
+		"the incoming one was back before": {record(), "[" + old + "," + fresh + "]", archived(fresh, "retired"), Published, false},
+		"archived":                         {record(), "[" + fresh + "]", archived(old, "retired"), Archived, true},
+		"both are gone":                    {record(), "[" + entryOf("third", 3) + "]", archived(fresh, "retired"), Archived, true},
+		"compromised":                      {record(), "[" + fresh + "]", archived(old, "compromised"), Compromised, true},
+		"withdrawn":                        {record(), "[" + old + "]", "", Withdrawn, true},
+		"another took the name":            {record(), "[" + old + "," + aliased + "]", "", Withdrawn, true},
+		"nothing is replaced":              {first, "[" + old + "," + fresh + "]", "", Archived, true},
+		"rolled back":                      {undone, "[" + old + "," + fresh + "]", "", RolledBack, true},
+		"rolled back as compromised":       {burnt, "[" + old + "," + fresh + "]", "", Compromised, true},
+	} {
+		f := files(t, tc.reg, tc.arch)
+		if got := PhaseWithoutChain(tc.record, f.Registry, f.Archive); got != tc.want || got.Over() != tc.over {
+			t.Errorf("%s: %s (over: %v), want %s", name, got, got.Over(), tc.want)
+		}
+	}
+	for _, p := range []Phase{Proposed, Active, Draining, Retiring, Finalizable} {
+		if p.Over() {
+			t.Errorf("%s is over", p)
+		}
+	}
+	if (Assessment{}).Ready() {
+		t.Error("what was not judged is ready")
+	}
+}

@@ -108,8 +108,8 @@ func TestPolicy(t *testing.T) {
 	}{
 		{0, 0, 0, "overlap 0s is out of range"}, {-h, 0, 0, "out of range"}, {MaxOverlap, 0, 0, ""}, {MaxOverlap + 1, 0, 0, "out of range"},
 		{23 * h, 0, 0, "overlap 23h0m0s is shorter than 24h0m0s"}, {24 * h, 0, 0, ""}, {48 * h, 0, 0, ""},
-		{48 * h, -1, 0, "propagation -1ns is out of range"}, {48 * h, MaxOverlap + 1, 0, "propagation"},
-		{48 * h, 0, -1, "drain -1ns is out of range"}, {48 * h, 0, MaxOverlap + 1, "drain"},
+		{48 * h, -1, 0, "propagation -1ns is out of range"}, {48 * h, MaxOverlap + 1, 0, "propagation 2160h0m0.000000001s is out of range"},
+		{48 * h, 0, -1, "drain -1ns is out of range"}, {48 * h, 0, MaxOverlap + 1, "drain 2160h0m0.000000001s is out of range"},
 		{24 * h, 20 * h, 3 * h, ""}, {24 * h, 20 * h, 3*h + 1, "Use an overlap of at least 24h0m0.000000001s"},
 	} {
 		p := Policy{Overlap: Duration(tc.overlap), Propagation: Duration(tc.propagation), Drain: Duration(tc.drain)}
@@ -176,5 +176,30 @@ func TestDeploySettings(t *testing.T) {
 	kms := DeploySettings(Signer{ID: "new", Algorithm: pubkey.Ed25519, KMSKeyARN: "arn:new"})
 	if kms[0][1] != "kms" || kms[1][1] != "arn:new" || kms[2][1] != "ed25519" || kms[3] != [2]string{"AUDIT_SIGNER_KID", "new"} {
 		t.Errorf("%v", kms)
+	}
+	if local := DeploySettings(Signer{ID: "new", Algorithm: pubkey.Ed25519}); local[0][1] != "file" || local[1][1] != "" {
+		t.Errorf("%v", local)
+	}
+}
+
+// Who is gone cannot be retired.
+func TestRetireNobody(t *testing.T) {
+	f := files(t, "["+entryOf("new", 2)+","+entryOf("third", 3)+"]", "")
+	if _, _, _, err := Retire(Facts{Record: record(), Registry: f.Registry, Archive: f.Archive}, Assessment{}, Retirement{}); err == nil || !strings.Contains(err.Error(), "old is not in signers.json any more") {
+		t.Error(err)
+	}
+}
+
+// A signer without a public key has no fingerprint to be compared with.
+func TestGuardHMACSignerWithAnotherKey(t *testing.T) {
+	f := files(t, `[{"signerId":"mac","aliases":["arn:mac"],"algorithm":"hmac-sha256","kmsKeyId":"arn:mac"}]`, "")
+	k, err := pubkey.Parse(keyText(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, why := range Guard(Deployment{"mac", "arn:mac", "arn:mac", k, pubkey.Ed25519}, f.Registry, f.Archive) {
+		if strings.Contains(why, "fingerprint") {
+			t.Error(why)
+		}
 	}
 }

@@ -107,3 +107,19 @@ func TestDue(t *testing.T) {
 		}
 	}
 }
+
+// A record that two readers read differently is none.
+func TestRecordMembersStandOnce(t *testing.T) {
+	twice := strings.Replace(string(record().JSON()), `"actor": "a"`, `"actor": "a", "actor": "b"`, 1)
+	if _, err := ParseRecord("r.json", []byte(twice)); err == nil || !strings.Contains(err.Error(), "stands twice") {
+		t.Error(err)
+	}
+}
+
+// What the schema takes and no program can hold is refused, too.
+func TestRecordNumbers(t *testing.T) {
+	huge := strings.Replace(string(record().JSON()), `"actor": "a"`, `"actor": "a", "pullRequests": {"add": 1e30}`, 1)
+	if _, err := ParseRecord("r.json", []byte(huge)); err == nil || !strings.Contains(err.Error(), "not a rotation record") {
+		t.Error(err)
+	}
+}
