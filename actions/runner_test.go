@@ -48,7 +48,7 @@ func TestRunner(t *testing.T) {
 	}
 	t.Run("stories", func(t *testing.T) {
 		words := maps.Clone(commands)
-		words["workflow"], words["load"] = workflow, load
+		words["workflow"], words["load"], words["quickstart"], words["reader"] = workflow, load, quickstart, reader
 		testscript.Run(t, testscript.Params{
 			Dir:                "testdata/runner",
 			Setup:              func(env *testscript.Env) error { return setUp(t, env) },
