@@ -85,7 +85,7 @@ func (c *comparison) Judge(ctx context.Context, claims []chain.Claim, out []chai
 			if c.after.silent(id) {
 				c.unchecked++
 			}
-			if was[i].Rule != "" || was[i].Until != 0 && (out[i].Until == 0 || out[i].Until >= was[i].Until) {
+			if was[i].Rule != "" || was[i].Until != 0 && out[i].Until >= was[i].Until {
 				out[i].Until = 0 // bounded as tightly before, or not verified at all
 			}
 		case was[i].Rule != "":
@@ -102,10 +102,9 @@ func (c *comparison) Judge(ctx context.Context, claims []chain.Claim, out []chai
 	return nil
 }
 
-// silent tells whether an id is that of an HMAC signer without a secret.
+// silent tells whether a known id is that of an HMAC signer without a secret.
 func (s *Set) silent(id string) bool {
-	i, known := s.byID[id]
-	return known && s.speakers[i].key.Size() == 0
+	return s.speakers[s.byID[id]].key == nil
 }
 
 // listedPositions bounds the positions that a message names.

@@ -2,6 +2,9 @@ package trust_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -37,6 +40,8 @@ func archivedAt(t *testing.T, position, digest string) *registry.Files {
 	return upstreamFiles(t, "overlap.signers-new-only.json", `{"version":1,"retired":[{"entry":`+s.Source+`,"retiredAt":"2026-01-02T03:04:05Z","reason":"r","rotation":"r","state":"retired","boundary":{"position":`+position+`,"digest":"`+digest+`"}}]}`)
 }
 
+const beforeLastRSA = "0768df648f183858e1caa936058af5834bc69871796e848b6cdba59574bd4b6e" // its event before that, at position 148
+
 const lastRSA = "582e1f9ef1e33a0a1a18f402718fd5127ebfc2ffedbaec1e7bda4ab0f9f4be6d" // at position 150
 
 // What a change takes from the chain that upstream's code has written, by an
@@ -58,6 +63,8 @@ func TestReplay(t *testing.T) {
 		"a boundary not reached yet":   {"overlap", both, archivedAt(t, "900", strings.Repeat("0", 64)), 0, 0, 0, "truncated: "},
 		"archived as never used":       {"overlap", both, archivedAt(t, "0", strings.Repeat("0", 64)), 125, 0, 0, "125 event(s)"},
 		"back after its retirement":    {"overlap", archivedAt(t, "148", lastRSA), both, 0, 0, 0, ""},
+		"gained up to a boundary":      {"overlap", only, archivedAt(t, "148", beforeLastRSA), 0, 0, 0, ""},
+		"bounded more tightly":         {"overlap", archivedAt(t, "150", lastRSA), archivedAt(t, "148", beforeLastRSA), 1, 0, 0, "position 148; positions 150"},
 		"lost before already":          {"overlap", only, only, 0, 0, 0, ""},
 		"gained":                       {"overlap", only, both, 0, 0, 0, ""},
 		"bounded as before":            {"overlap", archivedAt(t, "148", lastRSA), archivedAt(t, "148", lastRSA), 0, 0, 0, ""},
@@ -98,5 +105,35 @@ func TestReplayCannotRead(t *testing.T) {
 	file := func() (io.ReadCloser, error) { return os.Open(upstream + "overlap.ndjson") }
 	if _, err := trust.Replay(done, chain.NDJSON("events", file), both, both, 1); err == nil {
 		t.Error("an interrupted replay has an outcome")
+	}
+}
+
+// An export may name any number of signers: a thousand are told apart.
+func TestReplayOfManySigners(t *testing.T) {
+	only := upstreamFiles(t, "overlap.signers-new-only.json", "")
+	const n = 1200
+	events := func(yield func(chain.Event, error) bool) {
+		var prev []byte
+		for i := range n {
+			if i == n-1 {
+				i = 0 // who is known stays known
+			}
+			if !yield(chain.Event{Row: 1, ID: []byte("e"), Payload: []byte("{}"), Prev: prev, Signer: fmt.Append(nil, "s", i), Signature: []byte("x")}, nil) {
+				return
+			}
+			raw, _ := hex.DecodeString(string(prev))
+			digest := sha256.Sum256(append([]byte("{}"), raw...))
+			prev = []byte(hex.EncodeToString(digest[:]))
+		}
+	}
+	r, err := trust.Replay(t.Context(), events, nil, only, 1)
+	if err != nil || r.Lost != n || r.Events != n || len(r.Findings) != 1001 {
+		t.Fatalf("%d of %d lost, %d findings, %v", r.Lost, r.Events, len(r.Findings), err)
+	}
+	if m := r.Findings[0].Message; !strings.Contains(m, "199 event(s)") || !strings.Contains(m, "(others)") {
+		t.Error(m)
+	}
+	if m := r.Findings[1].Message; !strings.Contains(m, "2 event(s)") || !strings.Contains(m, `"s0"`) {
+		t.Error(m)
 	}
 }

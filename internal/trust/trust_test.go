@@ -258,3 +258,44 @@ func TestParseSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestSpeaker(t *testing.T) {
+	set := world(t, trust.Options{})
+	for id, want := range map[string][2]string{"rsa": {"rsa", "active"}, "arn:rsa": {"rsa", "active"}, "b": {"b", "compromised"}, "who": {"", "unknown"}} {
+		if entry, state := set.Speaker(id); entry != want[0] || state != want[1] {
+			t.Errorf("%s: %q, %q", id, entry, state)
+		}
+	}
+}
+
+// The search for a key that fits ends: a hostile table cannot make it last.
+func TestFittingKeysAreSoughtForSoLong(t *testing.T) {
+	set, d := world(t, trust.Options{}), chain.Digest(sha256.Sum256([]byte("event")))
+	byA := []byte(base64.StdEncoding.EncodeToString(ed25519.Sign(signers().a, d[:])))
+	hint := func() string {
+		out := make([]chain.Judgement, 1)
+		if err := set.Judge(t.Context(), []chain.Claim{{Signer: []byte("who"), Signature: byA, Digest: d}}, out); err != nil {
+			t.Fatal(err)
+		}
+		return out[0].Message
+	}
+	if m := hint(); !strings.Contains(m, `is one of signer "a"`) {
+		t.Fatal(m)
+	}
+	junk := make([]chain.Claim, 20_001)
+	for i := range junk {
+		junk[i] = chain.Claim{Signer: []byte("who"), Signature: []byte("x"), Digest: d}
+	}
+	if err := set.Judge(t.Context(), junk, make([]chain.Judgement, len(junk))); err != nil {
+		t.Fatal(err)
+	}
+	if m := hint(); strings.Contains(m, "is one of signer") {
+		t.Error(m)
+	}
+}
+
+func TestSecretInANumber(t *testing.T) {
+	if _, err := trust.ParseSecrets("s.json", []byte(`{"m": {"base64": 1234}}`)); err == nil {
+		t.Error("a number was taken for base64")
+	}
+}
