@@ -12,6 +12,7 @@ package canonical
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -69,6 +70,9 @@ type Encoder struct {
 type member struct {
 	start, nameEnd, end int
 	escaped             bool // the name holds a backslash
+	// prefix is the name's first eight bytes, most significant first, zeros
+	// behind a shorter name; 0 if only a full comparison will do.
+	prefix uint64
 }
 
 // Append is the package's Append with the encoder's scratch space.
@@ -218,8 +222,9 @@ func (e *Encoder) object() error {
 			return err
 		}
 		m.nameEnd = len(e.dst)
+		m.prefix = e.prefix(&m)
 		if n := len(e.members); sorted && n > first {
-			sorted = e.compare(e.members[n-1], m) < 0
+			sorted = e.compare(&e.members[n-1], &m) < 0
 		}
 		e.space()
 		if e.peek() != ':' {
@@ -255,11 +260,22 @@ func (e *Encoder) object() error {
 // have the same name.
 func (e *Encoder) sort(ms []member) bool {
 	from := ms[0].start
-	slices.SortFunc(ms, e.compare)
+	if len(ms) <= 16 {
+		for i := range ms {
+			m, at := ms[i], i
+			for ; at > 0 && e.compare(&m, &ms[at-1]) < 0; at-- {
+				ms[at] = ms[at-1]
+			}
+			ms[at] = m
+		}
+	} else {
+		slices.SortFunc(ms, func(a, b member) int { return e.compare(&a, &b) })
+	}
 	e.scratch = e.scratch[:0]
-	for i, m := range ms {
+	for i := range ms {
+		m := &ms[i]
 		if i > 0 {
-			if e.compare(ms[i-1], m) == 0 {
+			if e.compare(&ms[i-1], m) == 0 {
 				return false
 			}
 			e.scratch = append(e.scratch, ',')
@@ -270,11 +286,36 @@ func (e *Encoder) sort(ms []member) bool {
 	return true
 }
 
+// prefix is what tells most names apart. Names in which an escape or a
+// character beyond ASCII comes early are left to the full comparison.
+func (e *Encoder) prefix(m *member) uint64 {
+	name := e.dst[m.start+1 : m.nameEnd-1]
+	var p uint64
+	switch n := len(name); {
+	case m.escaped || n == 0:
+		return 0
+	case n >= 8:
+		p = binary.BigEndian.Uint64(name)
+	default:
+		for _, c := range name {
+			p = p<<8 | uint64(c)
+		}
+		p <<= 8 * uint(8-n)
+	}
+	if p&0x8080808080808080 != 0 {
+		return 0
+	}
+	return p
+}
+
 // compare orders two emitted names by UTF-16 code units (ECMA-262, the
 // default of Array.prototype.sort). That is the order of the UTF-8 bytes but
 // for one case: a character beyond U+FFFF sorts as its surrogates, before
 // U+E000 to U+FFFF.
-func (e *Encoder) compare(a, b member) int {
+func (e *Encoder) compare(a, b *member) int {
+	if a.prefix != b.prefix && a.prefix != 0 && b.prefix != 0 {
+		return cmp.Compare(a.prefix, b.prefix)
+	}
 	x, y := e.dst[a.start+1:a.nameEnd-1], e.dst[b.start+1:b.nameEnd-1]
 	if a.escaped || b.escaped {
 		return compareEscaped(x, y)
