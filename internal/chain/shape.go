@@ -94,7 +94,7 @@ func (v *verification) judgeRoots() {
 			f.Message = fmt.Sprintf("this event%s starts a second chain; the longer one starts with event %s. A chain has one first event", following, first[v.trunk.root])
 		case len(v.segments) > v.maxPieces:
 			f.Rule = RuleMissingLink
-			f.Message = fmt.Sprintf("this event names the predecessor %s, and does not follow it; the rows fall into %d pieces, too many to tell for each whether its predecessor is missing or has a rival successor", s.prev, len(v.segments))
+			f.Message = fmt.Sprintf("this event names the predecessor %s, and does not follow it; the rows fall into %d pieces, and for none of them it was looked up whether its predecessor is missing or has a rival successor", s.prev, len(v.segments))
 		default:
 			f.Rule = RuleMissingLink
 			f.Message = fmt.Sprintf("this event%s names the predecessor %s, and no row has that digest: a row was removed or changed, or was not read", following, s.prev)

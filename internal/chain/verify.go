@@ -35,6 +35,9 @@ type Options struct {
 	AllowEmpty bool
 	// StrictNumbers makes lossy numbers errors instead of warnings.
 	StrictNumbers bool
+	// Terms names what else the Verifier's answers depend on; only Shard and
+	// Join look at it, for being the same.
+	Terms []string
 	// Workers is the number of goroutines that hash and check, at least 1.
 	Workers int
 	// Progress, if set, is told now and then how many events are done.
@@ -80,12 +83,17 @@ func (v *verification) run(ctx context.Context, events iter.Seq2[Event, error]) 
 	if err := v.locate(ctx, events); err != nil {
 		return nil, err
 	}
+	v.judge()
+	return v.report(), nil
+}
+
+// judge looks at the segments when all rows are in.
+func (v *verification) judge() {
 	v.plant()
 	v.settleRest()
 	v.judgeShape()
 	v.judgeAnchors()
 	v.judgeExceptions()
-	return v.report(), nil
 }
 
 // verification is the state of one Verify.
