@@ -234,3 +234,31 @@ func TestContinues(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the bytes are, what is read as a checkpoint comes back as itself.
+func FuzzParse(f *testing.F) {
+	first, err := checkpoint.Next(nil, table, verified(10), at)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(first.JSON())
+	for _, seed := range []string{`{"count": 1, "head": "` + head + `"}`, `{"count": 1e0, "head": "` + head + `"}`, `{"Count": 1, "count": 1, "head": "` + head + `"}`, `{"count": 9223372036854775808, "head": ""}`, `[]`, `{`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := checkpoint.Parse("c.json", text)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "c.json") {
+				t.Errorf("%v does not name the file", err)
+			}
+			return
+		}
+		if c.Count < 1 || c.Anchor().Position != c.Count {
+			t.Errorf("count %d was read from %q", c.Count, text)
+		}
+		again, err := checkpoint.Parse("c.json", c.JSON())
+		if err != nil || !again.Says(c) || !again.HeadCreatedAt.Equal(c.HeadCreatedAt) {
+			t.Errorf("%q comes back as %q: %v", text, c.JSON(), err)
+		}
+	})
+}
