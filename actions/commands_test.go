@@ -451,10 +451,10 @@ func tamper(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func clock(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg || len(args) != 1, "clock +48h: so much later it is, for GitHub, AWS and the writers of events")
+	usage(ts, neg || len(args) != 1, "clock +48h: so much later it is, for GitHub, AWS, the actions and the writers of events")
 	d, err := time.ParseDuration(strings.TrimPrefix(args[0], "+"))
 	ts.Check(err)
-	stageOf(ts).skew.Add(int64(d))
+	ts.Setenv("AUDIT_SIGNER_CLOCK_AHEAD", time.Duration(stageOf(ts).skew.Add(int64(d))).String())
 }
 
 // checkout clones the repository as actions/checkout does: the default branch,

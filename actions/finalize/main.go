@@ -9,8 +9,8 @@ package main
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -41,13 +41,17 @@ type inputs struct {
 	CloudTrail     string        `input:"cloudtrail"`
 	VerifierURLs   []string      `input:"verifier-urls"`
 	MaxEvidenceAge time.Duration `input:"max-evidence-age"`
+	DisableKMSKey  bool          `input:"disable-kms-key"`
 	ReportPath     string        `input:"report-path"`
 	HTMLPath       string        `input:"html-path"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
-	if in.CloudTrail != "required" && in.CloudTrail != "off" {
+	switch {
+	case in.CloudTrail != "required" && in.CloudTrail != "off":
 		return gha.Misuse("cloudtrail %q: only required and off are known, choose one", in.CloudTrail)
+	case in.DisableKMSKey && in.CloudTrail == "off":
+		return gha.Misuse("disable-kms-key needs cloudtrail: required, because the chain alone cannot tell who else uses a key; leave cloudtrail out")
 	}
 	if err := readiness.Check(in.VerifierURLs); err != nil {
 		return err
@@ -56,29 +60,20 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err != nil {
 		return err
 	}
-	open, over, err := choose(in.Rotation, state)
+	now := published.Clock(repo, r)
+	if ahead := now.Sub(r.Now()); ahead.Abs() > rotation.MaxSkew {
+		return fmt.Errorf("GitHub's clock is %s ahead of this machine's, and times prove nothing until one of them is right: nothing was judged; set the clock right and run again", ahead.Round(time.Second))
+	}
+	open, over, err := choose(in, state)
 	if err != nil {
 		return err
 	}
 	f := finalizer{Run: r, inputs: in, repo: repo, state: state}
-	if len(open) > 0 {
-		src, terms, done, err := in.Read(r)
+	if len(open) > 0 || in.DisableKMSKey {
+		done, err := f.verify(ctx)
 		defer done()
 		if err != nil {
 			return err
-		}
-		if in.CheckpointBranch != "" {
-			if _, terms.Checkpoint, err = audit.ReadBranch(ctx, repo, in.CheckpointBranch); err != nil {
-				return err
-			}
-		}
-		f.source, f.terms = src, terms
-		f.terms.Registry, f.terms.Archive = state.Registry, state.Archive
-		if f.report, _, err = audit.Verify(ctx, f.source, f.terms); err != nil {
-			return err
-		}
-		if f.report.Verdict != chain.Verified {
-			r.Findings(f.report.Findings)
 		}
 		if f.verifiers, err = published.Verifiers(ctx, in.VerifierURLs); err != nil {
 			return err
@@ -91,13 +86,23 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		if err != nil {
 			return err
 		}
+		f.comment(ctx, rec, status)
 		statuses = append(statuses, status)
 		if p.Number != 0 {
-			proposal = p
+			proposal, f.first = p, rec.ID
 		}
 	}
-	for _, rec := range over {
-		statuses = append(statuses, report.NewStatus(rec, rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, state.Registry, state.Archive)}))
+	if in.DisableKMSKey {
+		if statuses, err = f.disable(ctx, over); err != nil {
+			return err
+		}
+	} else {
+		for _, rec := range over {
+			statuses = append(statuses, f.over(rec))
+		}
+		for _, rec := range ended(state, now) {
+			f.comment(ctx, rec, f.over(rec))
+		}
 	}
 	if in.HTMLPath != "" {
 		page := report.Page(report.Evidence{
@@ -111,20 +116,64 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	return tell(r, in, statuses, proposal)
 }
 
-// choose gives the rotations to look at, and one that is over if it was asked
-// for by name.
-func choose(id string, s *published.State) (open, over []rotation.Record, err error) {
-	if id == "all" {
-		return s.InFlight(""), nil, nil
+// over is the status of a rotation of which nothing is left to be judged.
+func (f *finalizer) over(rec rotation.Record) report.Status {
+	return report.NewStatus(rec, rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, f.state.Registry, f.state.Archive)})
+}
+
+// verify reads the whole chain from the primary: a standby may lag behind, and
+// show a signer quiet that is not. done removes what was put aside.
+func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
+	f.source, f.terms, done, err = f.inputs.Read(f.Run)
+	if err != nil {
+		return done, err
 	}
-	i := slices.IndexFunc(s.Records, func(r rotation.Record) bool { return r.ID == id })
-	if i < 0 {
-		return nil, nil, gha.Misuse("rotation %q has no record under %s on %s; is its add-signer pull request merged?", id, s.Paths.Rotations, s.Branch)
+	if branch := f.inputs.CheckpointBranch; branch != "" {
+		if _, f.terms.Checkpoint, err = audit.ReadBranch(ctx, f.repo, branch); err != nil {
+			return done, err
+		}
 	}
-	if rec := s.Records[i]; rotation.PhaseWithoutChain(rec, s.Registry, s.Archive).Over() {
-		return nil, []rotation.Record{rec}, nil
+	f.terms.Registry, f.terms.Archive = f.state.Registry, f.state.Archive
+	if f.report, _, err = audit.Verify(ctx, f.source, f.terms); err != nil {
+		return done, err
 	}
-	return []rotation.Record{s.Records[i]}, nil, nil
+	if db, ok := f.report.Source.(audit.Database); ok {
+		ahead := time.Duration(db.ClockAheadMS) * time.Millisecond
+		switch {
+		case db.InRecovery:
+			return done, gha.Misuse("database-url leads to a standby, which may lag behind: finalize needs the primary (target_session_attrs=read-write)")
+		case ahead.Abs() > rotation.MaxSkew:
+			return done, fmt.Errorf("the database's clock is %s ahead of this machine's, and times prove nothing until one of them is right: nothing was judged; set the clock right and run again", ahead.Round(time.Second))
+		}
+	}
+	if f.report.Verdict != chain.Verified {
+		f.Findings(f.report.Findings)
+	}
+	return done, nil
+}
+
+// choose gives the rotations to look at: those of which a signer is still to be
+// archived, and, asked for by name or for their keys, those that are over.
+func choose(in inputs, s *published.State) (open, over []rotation.Record, err error) {
+	found := false
+	for _, rec := range s.Records {
+		if in.Rotation != "all" && rec.ID != in.Rotation {
+			continue
+		}
+		found = true
+		switch isOver := rotation.PhaseWithoutChain(rec, s.Registry, s.Archive).Over(); {
+		case in.DisableKMSKey:
+			over = append(over, rec)
+		case !isOver || rec.LeftBehind(s.Registry):
+			open = append(open, rec)
+		case in.Rotation != "all":
+			over = append(over, rec)
+		}
+	}
+	if !found && in.Rotation != "all" {
+		return nil, nil, gha.Misuse("rotation %q has no record under %s on %s; is its add-signer pull request merged?", in.Rotation, s.Paths.Rotations, s.Branch)
+	}
+	return open, over, nil
 }
 
 // tell reports the outcome in every form; the exit code follows from the

@@ -30,6 +30,7 @@ type finalizer struct {
 	report *chain.Report
 	// verifiers are what the listed verifiers serve.
 	verifiers []rotation.Verifier
+	first     string // the rotation for which this run has a pull request
 }
 
 // step judges one rotation and, if every gate is passed, makes sure that its
@@ -53,13 +54,22 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record) (report.Statu
 	if !a.Ready() {
 		return report.NewStatus(rec, a), pullrequest.Proposal{}, nil
 	}
+	if f.first != "" { // its evidence would be stale as soon as that one is merged
+		status := report.NewStatus(rec, a)
+		status.Next = "Nothing before the pull request of rotation " + f.first + " is merged: one step at a time."
+		return status, pullrequest.Proposal{}, nil
+	}
 	ret := rotation.Retirement{
 		EvaluatedAt: facts.Now.UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: a.Cutover, Boundary: a.Boundary,
 		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From},
 	}
+	if db, ok := f.report.Source.(audit.Database); ok {
+		ret.Evidence.Snapshot = db.SnapshotID
+	}
 	p, err := f.propose(ctx, facts, &a, ret)
 	status := report.NewStatus(rec, a)
 	status.PullRequest, status.Next = p.URL, published.Outcome(p)
+	status.Refused = p.State == pullrequest.Closed || p.State == pullrequest.Foreign
 	return status, p, err
 }
 
@@ -71,11 +81,11 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 		Key:       fmt.Sprintf("%s\n%s\n%d\n%s", f.state.Paths.Registry, facts.Record.ID, a.Boundary.Position, a.Boundary.Digest),
 	})
 	ret = f.earlier(ctx, change.Branch(), facts.Record.ID, *a, ret)
-	reg, archive, rec, err := rotation.Retire(facts, *a, ret)
+	move, err := rotation.Retire(facts, *a, ret)
 	if err != nil {
 		return pullrequest.Proposal{}, err
 	}
-	after, err := registry.Load(f.state.Paths.Registry, reg, f.state.Paths.Archive, archive)
+	after, err := registry.Load(f.state.Paths.Registry, move.Registry, f.state.Paths.Archive, move.Archive)
 	if err != nil {
 		return pullrequest.Proposal{}, err
 	}
@@ -89,22 +99,23 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 		f.Findings(proof.Findings)
 		return pullrequest.Proposal{}, nil
 	}
+	rec, leaving := move.Record, leavingOf(move.Record)
 	if len(ret.Gates) == 0 {
-		rec.Retirement.Gates = a.Gates
+		rec.Judged().Gates = a.Gates
 	}
-	change.Files = map[string][]byte{f.state.Paths.Registry: reg, f.state.Paths.Archive: archive, f.state.Paths.Record(rec.ID): rec.JSON()}
+	change.Files = map[string][]byte{f.state.Paths.Registry: move.Registry, f.state.Paths.Archive: move.Archive, f.state.Paths.Record(rec.ID): rec.JSON()}
 	if err := f.state.Judge(change.Files, facts.Now, f.inputs.MaxEvidenceAge); err != nil {
 		return pullrequest.Proposal{}, err
 	}
 	if f.inputs.DryRun {
-		f.Logf("dry run: would open the pull request that archives signer %s", rec.Outgoing.ID)
+		f.Logf("dry run: would open the pull request that archives signer %s", leaving)
 		return pullrequest.Proposal{}, nil
 	}
-	change.Title = published.Title("Archive audit signer", rec.Outgoing.ID)
-	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", rec.Outgoing.ID, rec.ID, a.Boundary.Position)
+	change.Title = published.Title("Archive audit signer", leaving)
+	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", leaving, rec.ID, a.Boundary.Position)
 	change.Body = report.Finalize(report.Proposal{
 		Record: rec, BaseCommit: f.state.Commit, RegistryBefore: f.state.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
-		Gates: rec.Retirement.Gates, RunURL: ret.RunURL,
+		Gates: rec.Judged().Gates, RunURL: ret.RunURL,
 	})
 	return f.repo.Ensure(ctx, change)
 }
@@ -119,15 +130,22 @@ func (f *finalizer) earlier(ctx context.Context, branch, id string, a rotation.A
 		return ret
 	}
 	was, err := rotation.ParseRecord(path, text)
-	if err != nil || was.Retirement == nil || was.Retirement.Boundary != ret.Boundary {
+	if err != nil || was.Judged() == nil || was.Judged().Boundary != ret.Boundary {
 		return ret
 	}
-	sameFiles := was.Retirement.Evidence.RegistrySHA256 == ret.Evidence.RegistrySHA256 && was.Retirement.Evidence.ArchiveSHA256 == ret.Evidence.ArchiveSHA256
-	age := ret.EvaluatedAt.Sub(was.Retirement.EvaluatedAt)
-	if !sameFiles || age < 0 || age > f.inputs.MaxEvidenceAge || was.Retirement.Evidence.Events > ret.Evidence.Events || !sameGates(was.Retirement.Gates, a.Gates) {
+	judged := *was.Judged()
+	sameFiles := judged.Evidence.RegistrySHA256 == ret.Evidence.RegistrySHA256 && judged.Evidence.ArchiveSHA256 == ret.Evidence.ArchiveSHA256
+	age := ret.EvaluatedAt.Sub(judged.EvaluatedAt)
+	if !sameFiles || age < 0 || age > f.inputs.MaxEvidenceAge || judged.Evidence.Events > ret.Evidence.Events || !sameGates(judged.Gates, a.Gates) {
 		return ret
 	}
-	return *was.Retirement
+	return judged
+}
+
+// leavingOf is the id of the signer that leaves.
+func leavingOf(r rotation.Record) string {
+	leaving, _, _ := r.Roles()
+	return leaving.ID
 }
 
 // sameGates tells whether a branch's gates are in the states that this run has
@@ -142,15 +160,27 @@ func sameGates(was, is []rotation.Gate) bool {
 // is signed by the one's time, in whole seconds, and written by the other's.
 const clocks = time.Minute
 
+// trailKept is what CloudTrail's event history surely reaches back: it keeps 90
+// days.
+const trailKept = 89 * 24 * time.Hour
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // trail asks CloudTrail about both keys, as far as they are KMS keys.
 func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Time) (rotation.Trail, error) {
+	leaving, staying, _ := rec.Roles()
 	switch {
 	case f.inputs.CloudTrail == "off":
 		return rotation.Trail{Off: "switched off by cloudtrail: off"}, nil
-	case rec.Outgoing.KMSKeyARN == "" || rec.Incoming.KMSKeyARN == "":
+	case leaving.KMSKeyARN == "" || staying.KMSKeyARN == "":
 		return rotation.Trail{Problem: "not both signers name their KMS key, so CloudTrail cannot be asked; set cloudtrail: off if one of the keys is kept elsewhere"}, nil
 	}
-	old, fresh := f.report.Use(rec.Outgoing.ID), f.report.Use(rec.Incoming.ID)
+	old, fresh := f.report.Use(leaving.ID), f.report.Use(staying.ID)
 	if fresh.Events == 0 || old.LastPosition > fresh.LastPosition || fresh.FirstCreatedAt == nil {
 		return rotation.Trail{Early: "asked once the new signer signs and the old one is quiet"}, nil
 	}
@@ -162,16 +192,16 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 	if old.LastCreatedAt != nil && old.LastCreatedAt.After(from) {
 		from = *old.LastCreatedAt
 	}
-	from = from.Add(clocks)
+	from = latest(from.Add(clocks), now.Add(-trailKept))
 	to := now.Add(-rotation.TrailDelay)
 	if !to.After(from) {
 		return rotation.Trail{Early: fmt.Sprintf("CloudTrail delivers up to %s late; ask again after %s", rotation.TrailDelay, from.Add(rotation.TrailDelay).UTC().Format(time.RFC3339))}, nil
 	}
-	oldUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Outgoing.KMSKeyARN, From: from, To: to, Enough: 1})
+	oldUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: leaving.KMSKeyARN, From: from, To: to, Enough: 1})
 	if err != nil {
 		return rotation.Trail{Problem: err.Error()}, nil
 	}
-	newUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: rec.Incoming.KMSKeyARN, From: fresh.FirstCreatedAt.Add(-clocks), To: to, Enough: 1})
+	newUses, err := client.Uses(ctx, cloudtrail.Query{KeyARN: staying.KMSKeyARN, From: latest(fresh.FirstCreatedAt.Add(-clocks), now.Add(-trailKept)), To: to, Enough: 1})
 	if err != nil {
 		return rotation.Trail{Problem: err.Error()}, nil
 	}

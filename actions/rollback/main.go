@@ -1,7 +1,9 @@
 // Command rollback opens the pull request that goes back to the old signer:
 // its entry returns to the registry byte for byte, the new signer stays, so
 // that what it signed keeps verifying, and the record says who went back and
-// why. It prints the settings to deploy with.
+// why. In mode compromise it takes a signer whose key is in the wrong hands out
+// at once, with the last event up to which it stays trusted. It prints the
+// settings to deploy with.
 //
 // It works from every point at which a rotation can stop, and no gate stands
 // in its way.
@@ -13,9 +15,12 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
@@ -32,9 +37,16 @@ var now = time.Now
 
 func main() { os.Exit(gha.Main(spec, now, run)) }
 
+// source is the chain, which need not be given.
+type source = audit.Inputs
+
 type inputs struct {
 	published.Inputs
+	source
+	Mode         string `input:"mode"`
 	Rotation     string `input:"rotation"`
+	SignerID     string `input:"signer-id"`
+	TrustedUntil string `input:"trusted-until"`
 	Reason       string `input:"reason"`
 	EnableKMSKey bool   `input:"enable-kms-key"`
 }
@@ -43,65 +55,133 @@ type inputs struct {
 const maxReason = 4096
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
-	if in.Rotation == "" || in.Reason == "" {
-		return gha.Misuse("set rotation (the id of the rotation to undo) and reason (it stands in the record)")
-	}
-	if len(in.Reason) > maxReason {
-		return gha.Misuse("reason has %d bytes, more than %d; shorten it", len(in.Reason), maxReason)
+	if err := in.check(); err != nil {
+		return err
 	}
 	repo, state, err := in.Open(ctx, r, false)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(state.Records, func(rec rotation.Record) bool { return rec.ID == in.Rotation })
+	u := undoing{Run: r, in: in, repo: repo, state: state, by: rotation.Rollback{
+		At: published.Clock(repo, r).UTC().Truncate(time.Second), Actor: published.Actor(r), Reason: in.Reason, RunURL: published.RunURL(r), Mode: in.Mode,
+	}}
+	if in.Mode == rotation.ModeCompromise {
+		return u.compromise(ctx)
+	}
+	return u.back(ctx)
+}
+
+// check refuses inputs that do not go together, before anything is asked.
+func (in inputs) check() error {
+	compromise := in.Mode == rotation.ModeCompromise
+	switch {
+	case in.Mode != rotation.ModeRollback && !compromise:
+		return gha.Misuse("mode %q: only rollback and compromise are known, choose one", in.Mode)
+	case in.Reason == "":
+		return gha.Misuse("reason is empty: say why; it stands in the record and in the pull request")
+	case len(in.Reason) > maxReason:
+		return gha.Misuse("reason has %d bytes, more than %d; shorten it", len(in.Reason), maxReason)
+	case !compromise && in.Rotation == "":
+		return gha.Misuse("set rotation to the id of the rotation to undo")
+	case !compromise && in.SignerID+in.TrustedUntil != "":
+		return gha.Misuse("signer-id and trusted-until belong to mode: compromise; set that, or leave them out")
+	case compromise && in.SignerID == "":
+		return gha.Misuse("set signer-id to the signer whose key is in the wrong hands")
+	case compromise && in.EnableKMSKey:
+		return gha.Misuse("a compromised key is never enabled; leave enable-kms-key out")
+	case compromise && in.TrustedUntil == "" && in.CheckpointPath == "" && in.CheckpointBranch == "":
+		return gha.Misuse("say up to which event the signer stays trusted: checkpoint-path or checkpoint-branch for the last checkpoint, or trusted-until as <position>:<digest> (a report's checkpoint or head), or trusted-until: head for all that the chain holds now")
+	case in.TrustedUntil == "head" && !in.given():
+		return gha.Misuse("trusted-until: head needs the chain: set database-url or events-path")
+	}
+	return nil
+}
+
+// given tells whether there is a chain to read.
+func (in inputs) given() bool { return in.DatabaseURL != "" || in.EventsPath != "" }
+
+// undoing is one run: what is published, and who undoes what, when and why.
+type undoing struct {
+	*gha.Run
+	in    inputs
+	repo  *pullrequest.Repo
+	state *published.State
+	by    rotation.Rollback
+}
+
+// chain verifies the whole chain with these files. Going back waits for
+// nothing: a chain that cannot be read is nil, with the reason.
+func (u undoing) chain(ctx context.Context, reg *registry.Registry, arch *registry.Archive) (*chain.Report, string) {
+	if !u.in.given() {
+		return nil, "the chain was not given (database-url or events-path)"
+	}
+	src, terms, done, err := u.in.Read(u.Run)
+	defer done()
+	if err == nil {
+		terms.Registry, terms.Archive, terms.Checkpoint = reg, arch, nil
+		var r *chain.Report
+		if r, _, err = audit.Verify(ctx, src, terms); err == nil {
+			return r, ""
+		}
+	}
+	u.Logf("note: going on without the chain: %v", err)
+	return nil, "the chain could not be read: " + err.Error()
+}
+
+// back undoes a rotation.
+func (u undoing) back(ctx context.Context) error {
+	i := slices.IndexFunc(u.state.Records, func(rec rotation.Record) bool { return rec.ID == u.in.Rotation })
 	if i < 0 {
-		return gha.Misuse("rotation %q has no record under %s on %s; if its add-signer pull request is still open, close it: nothing has changed yet", in.Rotation, state.Paths.Rotations, state.Branch)
+		return gha.Misuse("rotation %q has no record under %s on %s; if its add-signer pull request is still open, close it: nothing has changed yet", u.in.Rotation, u.state.Paths.Rotations, u.state.Branch)
 	}
-	rec := state.Records[i]
-	change := in.Change(state, pullrequest.Change{Operation: "rollback", Key: state.Paths.Registry + "\n" + rec.ID})
-	back := earlier(ctx, repo, state, change.Branch(), rec.ID, rotation.Rollback{
-		At: published.Clock(repo, r).UTC().Truncate(time.Second), Actor: published.Actor(r), Reason: in.Reason, RunURL: published.RunURL(r), Mode: "rollback",
-	})
+	rec := u.state.Records[i]
+	change := u.in.Change(u.state, pullrequest.Change{Operation: "rollback", Key: u.state.Paths.Registry + "\n" + rec.ID})
+	by := u.earlier(ctx, change.Branch(), rec.ID)
+	var seen *chain.Report
 	if rec.Rollback != nil {
-		back = *rec.Rollback // merged already: only the settings are left to be told
+		by = *rec.Rollback // merged already: only the settings are left to be told
+	} else {
+		seen, _ = u.chain(ctx, u.state.Registry, u.state.Archive)
 	}
-	move, err := rotation.Undo(rec, state.Registry, state.Archive, back)
+	move, err := rotation.Undo(rec, u.state.Registry, u.state.Archive, by, seen)
 	if err != nil {
 		return gha.Misuse("%w", err)
 	}
-	if in.EnableKMSKey {
-		if err := enable(ctx, r, in, rec); err != nil {
+	if u.in.EnableKMSKey {
+		if err := u.enable(ctx, rec); err != nil {
 			return err
 		}
 	}
 	p := pullrequest.Proposal{State: pullrequest.Merged}
-	if rec.Rollback == nil && !in.DryRun {
-		if p, err = propose(ctx, r, repo, state, change, move); err != nil {
+	if rec.Rollback == nil {
+		change.Title = published.Title("Go back to audit signer", move.Deploy.ID)
+		if p, err = u.propose(ctx, change, move, report.Rollback); err != nil {
 			return err
 		}
 	}
-	return tell(r, in, rec, move, p)
+	return u.tell(move, p)
 }
 
-// earlier takes over what an earlier run wrote into the branch.
-func earlier(ctx context.Context, repo *pullrequest.Repo, s *published.State, branch, id string, back rotation.Rollback) rotation.Rollback {
-	path := s.Paths.Record(id)
-	text, _, found, err := repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
+// earlier takes over what an earlier run wrote into the branch, so that this one
+// writes the same.
+func (u undoing) earlier(ctx context.Context, branch, id string) rotation.Rollback {
+	path := u.state.Paths.Record(id)
+	text, _, found, err := u.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
 	if err != nil || !found {
-		return back
+		return u.by
 	}
-	if was, err := rotation.ParseRecord(path, text); err == nil && was.Rollback != nil && was.Rollback.Reason == back.Reason && was.Rollback.Mode == back.Mode {
+	if was, err := rotation.ParseRecord(path, text); err == nil && was.Rollback != nil && was.Rollback.Reason == u.by.Reason && was.Rollback.Mode == u.by.Mode {
 		return *was.Rollback
 	}
-	return back
+	return u.by
 }
 
-func enable(ctx context.Context, r *gha.Run, in inputs, rec rotation.Record) error {
-	if rec.Outgoing == nil || rec.Outgoing.KMSKeyARN == "" {
+func (u undoing) enable(ctx context.Context, rec rotation.Record) error {
+	if rec.Outgoing.KMSKeyARN == "" {
 		return gha.Misuse("enable-kms-key is true, but the record names no KMS key of the old signer")
 	}
-	if in.DryRun {
-		r.Logf("dry run: would enable KMS key %s", rec.Outgoing.KMSKeyARN)
+	if u.in.DryRun {
+		u.Logf("dry run: would enable KMS key %s", rec.Outgoing.KMSKeyARN)
 		return nil
 	}
 	client, err := awskms.New(ctx, awskms.Options{})
@@ -111,7 +191,10 @@ func enable(ctx context.Context, r *gha.Run, in inputs, rec rotation.Record) err
 	return client.Enable(ctx, rec.Outgoing.KMSKeyARN)
 }
 
-func propose(ctx context.Context, r *gha.Run, repo *pullrequest.Repo, s *published.State, change pullrequest.Change, move rotation.Move) (pullrequest.Proposal, error) {
+// propose opens the pull request of a move. The reason stays out of the message,
+// where "[skip ci]" or "fixes #1" would be obeyed.
+func (u undoing) propose(ctx context.Context, change pullrequest.Change, move rotation.Move, body func(report.Proposal) string) (pullrequest.Proposal, error) {
+	s := u.state
 	change.Files = map[string][]byte{s.Paths.Record(move.Record.ID): move.Record.JSON()}
 	after := s.Registry.SHA256()
 	if move.Registry != nil {
@@ -122,36 +205,40 @@ func propose(ctx context.Context, r *gha.Run, repo *pullrequest.Repo, s *publish
 		}
 		after = parsed.SHA256()
 	}
-	if err := s.Judge(change.Files, r.Now(), rotation.EvidenceAge); err != nil {
+	if move.Archive != nil {
+		change.Files[s.Paths.Archive] = move.Archive
+	}
+	if err := s.Judge(change.Files, published.Clock(u.repo, u.Run), rotation.EvidenceAge); err != nil {
 		return pullrequest.Proposal{}, err
 	}
-	change.Title = published.Title("Go back to audit signer", move.Record.Outgoing.ID)
-	// The reason stays out of the message, where "[skip ci]" or "fixes #1" would
-	// be obeyed.
+	if u.in.DryRun {
+		return pullrequest.Proposal{}, nil
+	}
 	change.Message = change.Title + "\n\nThe reason stands in " + s.Paths.Record(move.Record.ID) + "."
-	change.Body = report.Rollback(report.Proposal{
+	change.Body = body(report.Proposal{
 		Record: move.Record, BaseCommit: s.Commit, RegistryBefore: s.Registry.SHA256(), RegistryAfter: after,
-		Settings: rotation.DeploySettings(*move.Record.Outgoing), Verdict: move.Verdict, RunURL: move.Record.Rollback.RunURL,
+		Settings: rotation.DeploySettings(*move.Deploy), Verdict: move.Verdict, Deploy: move.Deploy.ID, RunURL: move.Record.Rollback.RunURL,
 	})
-	return repo.Ensure(ctx, change)
+	return u.repo.Ensure(ctx, change)
 }
 
-func tell(r *gha.Run, in inputs, rec rotation.Record, move rotation.Move, p pullrequest.Proposal) error {
+// tell reports the outcome in every form; more is added to the summary.
+func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string) error {
 	next := published.Outcome(p)
-	if in.DryRun {
+	if u.in.DryRun {
 		next = "Dry run: nothing was written."
 	}
-	settings := rotation.DeploySettings(*rec.Outgoing)
-	r.Output("verdict", move.Verdict)
-	r.OutputJSON("deploy-env", report.Settings(settings))
+	settings := rotation.DeploySettings(*move.Deploy)
+	u.Output("verdict", move.Verdict)
+	u.OutputJSON("deploy-env", report.Settings(settings))
 	if p.Number != 0 {
-		r.Output("pull-request-number", strconv.Itoa(p.Number))
-		r.Output("pull-request-url", p.URL)
+		u.Output("pull-request-number", strconv.Itoa(p.Number))
+		u.Output("pull-request-url", p.URL)
 	}
-	r.Ticket([][2]string{{"back to", rec.Outgoing.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
+	u.Ticket([][2]string{{"back to", move.Deploy.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
-		r.Logf("note: %s", note)
+		u.Logf("note: %s", note)
 	}
-	r.Summary(report.Back(rec.Outgoing.ID, move.Verdict, next, p.URL, settings))
+	u.Summary(report.Back(move.Deploy.ID, move.Verdict, next, p.URL, settings) + strings.Join(more, ""))
 	return nil
 }

@@ -79,6 +79,7 @@ type Database struct {
 	SnapshotID       string          `json:"snapshotId"`
 	ServerVersion    string          `json:"serverVersion"`
 	ServerTime       time.Time       `json:"serverTime"`
+	ClockAheadMS     int64           `json:"clockAheadMs"`
 }
 
 // Verify reads every event and judges it, or, with Resume, every new one. The

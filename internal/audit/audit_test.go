@@ -141,12 +141,12 @@ func TestVerifySaysWhatItHasRead(t *testing.T) {
 	if err := json.Unmarshal(report.JSON(r), &written); err != nil {
 		t.Fatal(err)
 	}
-	for _, member := range []string{"table", "dialect", "columns", "estimatedRows", "systemIdentifier", "timeline", "inRecovery", "snapshotId", "serverVersion", "serverTime"} {
+	for _, member := range []string{"table", "dialect", "columns", "estimatedRows", "systemIdentifier", "timeline", "inRecovery", "snapshotId", "serverVersion", "serverTime", "clockAheadMs"} {
 		if _, ok := written.Source[member]; !ok {
 			t.Errorf("the report's source has no %s: %v", member, written.Source)
 		}
 	}
-	if len(written.Source) != 10 {
+	if len(written.Source) != 11 {
 		t.Errorf("members nobody knows: %v", written.Source)
 	}
 }

@@ -73,14 +73,7 @@ func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
 		}
 	}
 	if in.CheckpointPath != "" {
-		text, err := r.ReadFile("checkpoint-path", in.CheckpointPath, jsondoc.MaxSize)
-		if errors.Is(err, fs.ErrNotExist) {
-			return s, t, done, gha.Misuse("checkpoint-path %q: there is no such file. A lost checkpoint is no fresh start: restore it, or leave the input out for the first run and say so in review", in.CheckpointPath)
-		}
-		if err != nil {
-			return s, t, done, err
-		}
-		if t.Checkpoint, err = checkpoint.Parse(in.CheckpointPath, text); err != nil {
+		if t.Checkpoint, err = in.Checkpoint(r); err != nil {
 			return s, t, done, err
 		}
 	}
@@ -104,6 +97,18 @@ func without(r *gha.Run) (sigverify.Paths, error) {
 		r.Logf("%s=%s: signatures are checked without some fast paths", name, r.Getenv(name))
 	}
 	return sigverify.AllPaths &^ paths, nil
+}
+
+// Checkpoint reads the file at checkpoint-path.
+func (in Inputs) Checkpoint(r *gha.Run) (*checkpoint.Checkpoint, error) {
+	text, err := r.ReadFile("checkpoint-path", in.CheckpointPath, jsondoc.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, gha.Misuse("checkpoint-path %q: there is no such file. A lost checkpoint is no fresh start: restore it, or leave the input out for the first run and say so in review", in.CheckpointPath)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.Parse(in.CheckpointPath, text)
 }
 
 // spool puts standard input into a file, because the place of a fork or a gap

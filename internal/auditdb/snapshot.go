@@ -30,6 +30,7 @@ type Source struct {
 	SnapshotID       string    // xmin:xmax:list of the transactions in progress
 	ServerVersion    string    // such as 15.18
 	ServerTime       time.Time // the server's clock when the snapshot was taken, UTC
+	ClockAheadMS     int64     // how far that is ahead of this machine's clock, milliseconds
 }
 
 // Snapshot is the table at one moment. It is for one goroutine, and only
@@ -54,6 +55,7 @@ func newSnapshot(ctx context.Context, sess *session) (*Snapshot, error) {
 
 // facts fills in what the report tells about the server.
 func (s *Snapshot) facts(ctx context.Context) error {
+	asked := time.Now()
 	rows, err := s.query(ctx, `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version'),
 	pg_catalog.txid_current_snapshot()::text,
 	(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint`)
@@ -69,6 +71,7 @@ func (s *Snapshot) facts(ctx context.Context) error {
 	s.source.ServerVersion = row[1]
 	s.source.SnapshotID = row[2]
 	s.source.ServerTime = time.UnixMicro(micros).UTC()
+	s.source.ClockAheadMS = s.source.ServerTime.Sub(asked.Add(time.Since(asked) / 2)).Milliseconds()
 
 	// A table's rows are those of its partitions, however deep.
 	rows, err = s.query(ctx, `WITH RECURSIVE tree(oid) AS (

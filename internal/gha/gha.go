@@ -103,7 +103,7 @@ func Main[Inputs any](spec []byte, now func() time.Time, run func(context.Contex
 	return Exec(ctx, spec, Process{
 		Args: os.Args[1:], Environ: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Terminal: isTerminal(os.Stderr), Now: now,
+		Terminal: isTerminal(os.Stderr), Now: clock(now, os.Environ()),
 	}, run)
 }
 

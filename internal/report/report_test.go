@@ -18,13 +18,21 @@ var hostile = []string{
 	"`code`", "``", "line\nbreak", "\x1b[31mred", "\u202eright to left", "\u200bzero width", "![img](x)", "# head", "~~~", "$x$", "&lt;", "\xff\xfe", strings.Repeat("x", 5000),
 }
 
+func with(p Proposal, r rotation.Record) Proposal {
+	p.Record = r
+	return p
+}
+
 // Nothing that is put into a text can act as more than text.
 func TestHostileTexts(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, bad := range hostile {
 		rec := rotation.Record{ID: bad, Actor: bad, Reason: bad, CreatedAt: at, Outgoing: &rotation.Signer{ID: bad}, Incoming: rotation.Signer{ID: bad, KMSKeyARN: bad},
 			Retirement: &rotation.Retirement{Gates: []rotation.Gate{{ID: "G1", Name: bad, State: rotation.Passed, Detail: bad}}}, Rollback: &rotation.Rollback{Reason: bad}}
-		p := Proposal{Record: rec, Contacts: []string{bad}, RunURL: "https://github.example/run/1", Verdict: bad, Gates: rec.Retirement.Gates, BaseCommit: bad}
+		undone := rec
+		undone.Rollback = &rotation.Rollback{Reason: bad, Actor: bad, Mode: bad, Compromised: &rotation.Signer{ID: bad, Fingerprint: bad, KMSKeyARN: bad}, Boundary: &rotation.Mark{}}
+		rec.Rollback = nil
+		p := Proposal{Record: rec, Deploy: bad, Contacts: []string{bad}, RunURL: "https://github.example/run/1", Verdict: bad, Gates: rec.Retirement.Gates, BaseCommit: bad}
 		rep := &chain.Report{Verdict: chain.Failed, Events: 1, Signers: map[string]chain.SignerUse{bad: {Events: 1, State: bad}},
 			Findings: []finding.Finding{{Rule: bad, Severity: finding.Error, File: bad, Line: 1, EventID: bad, Message: bad}}, FindingsTotal: 1, UnauthenticatedColumns: []string{bad}}
 		for name, text := range map[string]string{
@@ -33,8 +41,9 @@ func TestHostileTexts(t *testing.T) {
 			"gates":    Gates([]Status{NewStatus(rec, rotation.Assessment{Gates: rec.Retirement.Gates})}),
 			"add":      AddSigner(p),
 			"finalize": Finalize(p),
-			"rollback": Rollback(p),
-			"closed":   Closed(rep.Findings),
+			"rollback": Rollback(with(p, undone)), "compromise": Compromise(with(p, undone), rep.Findings, 1, ""), "unread": Affected(nil, 0, bad),
+			"comment": Comment(Status{Rotation: bad, Phase: rotation.Phase(bad), Gates: rec.Retirement.Gates, Next: bad, PullRequest: "https://github.example/pull/1", Refused: true}),
+			"closed":  Closed(rep.Findings),
 		} {
 			for _, c := range text {
 				if c < ' ' && c != '\n' || c == '\u202e' || c == '\u200b' || c == 0x7f {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
@@ -16,7 +17,8 @@ type Status struct {
 	Gates       []rotation.Gate  `json:"gates"`
 	Boundary    *rotation.Mark   `json:"boundary,omitempty"`
 	PullRequest string           `json:"pullRequest,omitempty"`
-	Next        string           `json:"-"` // what is to be done with the pull request
+	Next        string           `json:"-"` // what is to be done next, where that is known better than from the gates
+	Refused     bool             `json:"-"` // a person has closed the pull request or taken over its branch
 	record      *rotation.Record // for texts only
 }
 
@@ -92,7 +94,7 @@ func headlineOf(s Status) headline {
 	switch {
 	case s.Phase == rotation.Compromised:
 		return headline{"⚠", "open", phase}
-	case s.Phase.Over():
+	case s.Phase.Over() && len(s.Gates) == 0:
 		return headline{"–", "quiet", phase}
 	case a.Count(rotation.Against) > 0:
 		return headline{"✖", "bad", "evidence against retiring the old signer"}
@@ -108,11 +110,8 @@ func headlineOf(s Status) headline {
 
 // advise says what somebody has to do next, if anybody has to.
 func advise(s Status) string {
-	if s.PullRequest != "" {
+	if s.Next != "" {
 		return s.Next
-	}
-	if s.Phase.Over() {
-		return ""
 	}
 	for _, state := range []rotation.GateState{rotation.Against, rotation.Waiting, rotation.Unproven} {
 		for _, g := range s.Gates {
@@ -169,8 +168,9 @@ type Proposal struct {
 	RunURL   string
 	// Gates are those of a finalize.
 	Gates []rotation.Gate
-	// Verdict is a rollback's.
-	Verdict string
+	// Verdict is a rollback's; Deploy is the signer that takes over from a
+	// compromised one.
+	Verdict, Deploy string
 }
 
 // AddSigner is the text of the pull request that publishes a signer.
@@ -246,13 +246,35 @@ func settings(b *strings.Builder, list [][2]string) {
 	b.WriteString("### Deploy settings\n\n```\n" + EnvFile(list) + "```\n\n")
 }
 
+// Comment is the text of the comment on the add-signer pull request that is kept
+// up to date. It holds no count and no time that moves by itself, so that it
+// changes only when something has changed.
+func Comment(s Status) string {
+	var b strings.Builder
+	h := headlineOf(s)
+	fmt.Fprintf(&b, "### %s Rotation %s: %s\n\n", h.Mark, code(s.Rotation), text(h.Text))
+	for _, g := range s.Gates {
+		fmt.Fprintf(&b, "- %s: %s\n", text(g.ID+" "+g.Name), text(gateMark(g.State)))
+	}
+	next := advise(s)
+	if s.PullRequest != "" && !s.Refused {
+		next = "Review and merge the pull request that archives the signer:" // however a run has found it
+	}
+	if next != "" {
+		fmt.Fprintf(&b, "\n**What to do next.** %s%s\n", text(next), after(s.PullRequest))
+	}
+	b.WriteString("\nThe run's summary has the evidence for each gate.\n")
+	return b.String()
+}
+
 // Finalize is the text of the pull request that archives a signer.
 func Finalize(p Proposal) string {
 	var b strings.Builder
-	out, ret := p.Record.Outgoing, p.Record.Retirement
+	out, in, _ := p.Record.Roles()
+	ret := p.Record.Judged()
 	fmt.Fprintf(&b, "Moves signer %s from the registry to the archive. Its events keep verifying up to position %s; anything that it signs after that is an alarm.\n\n", code(out.ID), number(ret.Boundary.Position))
 	table(&b, []string{"", ""}, [][]string{
-		{"retires", code(out.ID)}, {"stays", code(p.Record.Incoming.ID)},
+		{"retires", code(out.ID)}, {"stays", code(in.ID)},
 		{"cut-over", "position " + number(ret.Cutover.Position)},
 		{"boundary", fmt.Sprintf("position %s, digest %s", number(ret.Boundary.Position), code(ret.Boundary.Digest.String()))},
 		{"chain when evaluated", fmt.Sprintf("%s events, head %s", number(ret.Evidence.Events), code(ret.Evidence.Head))},
@@ -274,6 +296,48 @@ func Rollback(p Proposal) string {
 	b.WriteString("### What to do\n\n1. Merge this pull request. No gate stands in the way.\n2. Deploy with the settings below, and look with `verify-chain` and `expect-signer` that they took effect.\n3. Leave the entry of the other signer as this pull request leaves it: its events must still be judged.\n\n")
 	settings(&b, p.Settings)
 	footer(&b, p)
+	return b.String()
+}
+
+// Compromise is the text of the pull request that takes a compromised signer
+// out at once; affected are the findings about what it signed beyond its
+// boundary, unread says why they are not known.
+func Compromise(p Proposal, affected []finding.Finding, total int64, unread string) string {
+	var b strings.Builder
+	back := p.Record.Rollback
+	fmt.Fprintf(&b, "**The key of signer %s is in the wrong hands.** Its events count up to position %s; everything that it signed or signs after that is an alarm. Signer %s takes over.\n\n",
+		code(back.Compromised.ID), number(back.Boundary.Position), code(p.Deploy))
+	table(&b, []string{"", ""}, [][]string{
+		{"declared by", code(back.Actor) + " " + stamp(back.At)}, {"reason", text(back.Reason)}, {"fingerprint", code(back.Compromised.Fingerprint)}, {"KMS key", code(back.Compromised.KMSKeyARN)},
+		{"boundary of trust", fmt.Sprintf("position %s, digest %s", number(back.Boundary.Position), code(back.Boundary.Digest.String()))},
+	})
+	b.WriteString("### What to do\n\n1. Merge this pull request now. No gate stands in the way.\n2. Deploy with the settings below.\n3. Disable the KMS key: `finalize` with `disable-kms-key`, or in the AWS console.\n4. Refresh every verifier that caches the registry: until then it trusts the key without a bound.\n5. Explain the events below, one by one.\n\n")
+	b.WriteString(Affected(affected, total, unread))
+	settings(&b, p.Settings)
+	footer(&b, p)
+	return b.String()
+}
+
+// Affected lists the events that a compromised signer signed beyond its
+// boundary.
+func Affected(affected []finding.Finding, total int64, unread string) string {
+	var b strings.Builder
+	b.WriteString("### Events that are not trusted any more\n\n")
+	switch {
+	case unread != "":
+		fmt.Fprintf(&b, "Not known: %s. Run `verify-chain` once this is merged; it names them.\n\n", text(unread))
+		return b.String()
+	case total == 0:
+		b.WriteString("None: the signer has signed nothing beyond its boundary.\n\n")
+		return b.String()
+	}
+	var rows [][]string
+	for _, f := range affected[:min(len(affected), folded)] {
+		rows = append(rows, []string{number(f.Position), code(f.EventID)})
+	}
+	fmt.Fprintf(&b, "%s.\n\n<details><summary>The first of them</summary>\n\n", count(total, "event"))
+	table(&b, []string{"position", "event"}, rows)
+	b.WriteString("</details>\n\n")
 	return b.String()
 }
 

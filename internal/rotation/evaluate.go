@@ -93,8 +93,8 @@ type Trail struct {
 // that ended later proves nothing about its end.
 const TrailDelay = 20 * time.Minute
 
-// maxSkew is how far two clocks may differ before times mean nothing.
-const maxSkew = 5 * time.Minute
+// MaxSkew is how far two clocks may differ before times mean nothing.
+const MaxSkew = 5 * time.Minute
 
 // Assessment is what the facts come to.
 type Assessment struct {
@@ -121,15 +121,15 @@ func (a Assessment) Count(s GateState) int {
 
 // PhaseWithoutChain is the phase as far as the files tell.
 func PhaseWithoutChain(r Record, reg *registry.Registry, arch *registry.Archive) Phase {
-	if r.Rollback != nil {
-		if r.Rollback.Mode == "compromise" {
-			return Compromised
-		}
-		return RolledBack
-	}
 	in, inRegistry := reg.Find(r.Incoming.ID)
-	_, inArchive := arch.Find(r.Incoming.ID)
+	was, inArchive := arch.Find(r.Incoming.ID)
 	switch {
+	case r.Rollback != nil && r.Rollback.Mode == ModeCompromise:
+		return Compromised
+	case r.Rollback != nil && inArchive && !inRegistry && was.Boundary.Position == 0:
+		return Withdrawn
+	case r.Rollback != nil:
+		return RolledBack
 	case inArchive && !inRegistry:
 		return Archived // a later rotation has retired the incoming signer too
 	case in.ID != r.Incoming.ID: // or none
@@ -151,17 +151,24 @@ func PhaseWithoutChain(r Record, reg *registry.Registry, arch *registry.Archive)
 // Waiting here until the others are passed, and Prove settles it.
 func Evaluate(f Facts) Assessment {
 	a := Assessment{Phase: PhaseWithoutChain(f.Record, f.Registry, f.Archive)}
-	if a.Phase.Over() {
+	undone := f.Record.LeftBehind(f.Registry)
+	if a.Phase.Over() && !undone {
 		return a
 	}
-	old, fresh := f.Report.Use(f.Record.Outgoing.ID), f.Report.Use(f.Record.Incoming.ID)
+	leaving, staying, since := f.Record.Roles()
+	old, fresh := f.Report.Use(leaving.ID), f.Report.Use(staying.ID)
 	a.Boundary = Mark{old.LastPosition, old.LastDigest}
-	quietFrom := latest(old.LastCreatedAt, fresh.FirstCreatedAt, &f.Record.CreatedAt, &f.MergedAt)
+	begun := fresh.FirstCreatedAt
+	if undone {
+		begun = nil // the signer that stays was there before
+	}
+	quietFrom := latest(old.LastCreatedAt, begun, &since, &f.MergedAt)
 	a.DueAt = quietFrom.Add(time.Duration(f.Record.Policy.Overlap))
 	if fresh.Events > 0 {
 		a.Cutover = Cutover{fresh.FirstPosition}
 	}
 	switch {
+	case undone:
 	case fresh.Events == 0 && f.reach().State == Passed:
 		a.Phase = Ready
 	case fresh.Events == 0:
@@ -237,8 +244,8 @@ func overlap(f Facts, a Assessment, from time.Time) Gate {
 	g := Gate{ID: "G1", Name: "the overlap has passed"}
 	length := time.Duration(f.Record.Policy.Overlap)
 	switch {
-	case from.After(f.Now.Add(maxSkew)):
-		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), maxSkew, stamp(f.Now))
+	case from.After(f.Now.Add(MaxSkew)):
+		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), MaxSkew, stamp(f.Now))
 	case f.Now.Before(a.DueAt):
 		g.State, g.Detail = Waiting, fmt.Sprintf("until %s (%s from %s, when the outgoing signer was last seen or the incoming one first)", stamp(a.DueAt), length, stamp(from))
 	default:
@@ -249,14 +256,15 @@ func overlap(f Facts, a Assessment, from time.Time) Gate {
 
 func quiet(f Facts, old, fresh chain.SignerUse) Gate {
 	g := Gate{ID: "G2", Name: "the outgoing signer is quiet, the incoming one signs"}
+	leaving, staying, _ := f.Record.Roles()
 	switch {
 	case fresh.Events == 0:
-		g.State, g.Detail = Waiting, fmt.Sprintf("no event by %s yet; deploy it. Signer ids seen: %s", f.Record.Incoming.ID, SignersSeen(f.Report))
+		g.State, g.Detail = Waiting, fmt.Sprintf("no event by %s yet; deploy it. Signer ids seen: %s", staying.ID, SignersSeen(f.Report))
 	case old.LastPosition > fresh.LastPosition:
-		g.State, g.Detail = Waiting, fmt.Sprintf("the newest event (position %d) is by the outgoing signer %s: some writer still uses it", old.LastPosition, f.Record.Outgoing.ID)
+		g.State, g.Detail = Waiting, fmt.Sprintf("the newest event (position %d) is by the outgoing signer %s: some writer still uses it", old.LastPosition, leaving.ID)
 	default:
 		g.State = Passed
-		g.Detail = fmt.Sprintf("last event by %s at position %d, %d event(s) by %s, the last at position %d", f.Record.Outgoing.ID, old.LastPosition, fresh.Events, f.Record.Incoming.ID, fresh.LastPosition)
+		g.Detail = fmt.Sprintf("last event by %s at position %d, %d event(s) by %s, the last at position %d", leaving.ID, old.LastPosition, fresh.Events, staying.ID, fresh.LastPosition)
 	}
 	return g
 }
@@ -272,9 +280,11 @@ func anchored(f Facts) Gate {
 	return g
 }
 
-func kmsQuiet(f Facts) Gate {
+func kmsQuiet(f Facts) Gate { return f.Trail.Quiet(f.Now) }
+
+// Quiet is gate G5. A key may be disabled only when it is Passed.
+func (t Trail) Quiet(now time.Time) Gate {
 	g := Gate{ID: "G5", Name: "KMS: the old key is quiet, the new one is seen"}
-	t := f.Trail
 	switch {
 	case t.Off != "":
 		g.State, g.Detail = Off, t.Off
@@ -284,7 +294,7 @@ func kmsQuiet(f Facts) Gate {
 		g.State, g.Detail = Unproven, t.Problem
 	case t.OldUses > 0:
 		g.State, g.Detail = Against, fmt.Sprintf("%d signature(s) with the old key after the boundary, the last is CloudTrail event %s: some system still signs with it", t.OldUses, t.LastOldEvent)
-	case f.Now.Sub(t.To) < TrailDelay:
+	case now.Sub(t.To) < TrailDelay:
 		g.State, g.Detail = Unproven, fmt.Sprintf("the window ends at %s, and CloudTrail delivers up to %s late", stamp(t.To), TrailDelay)
 	case t.NewUses == 0:
 		g.State, g.Detail = Unproven, "not one signature with the new key is in the trail, so its silence about the old one proves nothing; does the trail record KMS events?"

@@ -184,7 +184,7 @@ func TestPhases(t *testing.T) {
 		"old signed last":  {func(f *Facts) { f.Report.Signers["old"] = use("old", 1, 1, 99, start) }, Draining},
 		"overlap runs":     {func(f *Facts) { f.Now = start.Add(2 * time.Hour) }, Retiring},
 		"overlap is over":  {func(*Facts) {}, Active},
-		"record says over": {func(f *Facts) { f.Record.Rollback = &Rollback{Mode: "rollback"} }, RolledBack},
+		"record says over": {func(f *Facts) { f.Record.Rollback = &Rollback{Mode: "compromise"} }, Compromised},
 	} {
 		f := facts(t)
 		tc.change(&f)
@@ -198,14 +198,15 @@ func TestRetire(t *testing.T) {
 	f := facts(t)
 	a := Evaluate(f)
 	ret := Retirement{EvaluatedAt: start, Boundary: a.Boundary, Gates: a.Gates, Evidence: Evidence{Events: 20, Head: "h", RegistrySHA256: strings.Repeat("0", 64)}}
-	reg, arch, rec, err := Retire(f, a, ret)
+	m, err := Retire(f, a, ret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := files(t, string(reg), string(arch))
+	rec := m.Record
+	after := files(t, string(m.Registry), string(m.Archive))
 	was, ok := after.Archive.Find("old")
 	if _, still := after.Registry.Find("old"); still || !ok || was.Boundary.Position != 10 || was.Rotation != rec.ID || rec.Retirement == nil {
-		t.Errorf("%s\n%s", reg, arch)
+		t.Errorf("%s\n%s", m.Registry, m.Archive)
 	}
 	if fs := registry.Diff(f.Registry, f.Archive, after.Registry, after.Archive); len(fs) > 0 {
 		t.Errorf("the gate refuses it: %v", fs)
@@ -215,12 +216,12 @@ func TestRetire(t *testing.T) {
 	}
 	alone := f
 	alone.Registry = files(t, "["+entryOf("old", 1)+"]", "").Registry
-	if _, _, _, err := Retire(alone, a, ret); err == nil {
+	if _, err := Retire(alone, a, ret); err == nil {
 		t.Error("the last signer was retired")
 	}
 	gone := f
 	gone.Registry = files(t, "["+entryOf("new", 2)+"]", "").Registry
-	if _, _, _, err := Retire(gone, a, ret); err == nil {
+	if _, err := Retire(gone, a, ret); err == nil {
 		t.Error("a signer that is gone was retired")
 	}
 }

@@ -32,7 +32,7 @@ func TestUndo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := files(t, tc.reg, tc.arch)
-			m, err := Undo(record(), f.Registry, f.Archive, Rollback{At: start, Actor: "a", Reason: "r", Mode: "rollback"})
+			m, err := Undo(record(), f.Registry, f.Archive, Rollback{At: start, Actor: "a", Reason: "r", Mode: "rollback"}, nil)
 			if tc.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.refused) {
 					t.Errorf("got %v, want %q", err, tc.refused)
@@ -57,7 +57,7 @@ func TestUndo(t *testing.T) {
 	first := record()
 	first.Outgoing = nil
 	f := files(t, "["+fresh+"]", "")
-	if _, err := Undo(first, f.Registry, f.Archive, Rollback{}); err == nil {
+	if _, err := Undo(first, f.Registry, f.Archive, Rollback{}, nil); err == nil {
 		t.Error("a rotation that replaced nothing was undone")
 	}
 }
@@ -185,7 +185,7 @@ func TestDeploySettings(t *testing.T) {
 // Who is gone cannot be retired.
 func TestRetireNobody(t *testing.T) {
 	f := files(t, "["+entryOf("new", 2)+","+entryOf("third", 3)+"]", "")
-	if _, _, _, err := Retire(Facts{Record: record(), Registry: f.Registry, Archive: f.Archive}, Assessment{}, Retirement{}); err == nil || !strings.Contains(err.Error(), "old is not in signers.json any more") {
+	if _, err := Retire(Facts{Record: record(), Registry: f.Registry, Archive: f.Archive}, Assessment{}, Retirement{}); err == nil || !strings.Contains(err.Error(), "old is not in signers.json any more") {
 		t.Error(err)
 	}
 }

@@ -148,6 +148,10 @@ func grows(was, is Record) bool {
 	}
 	if was.Rollback == nil {
 		is.Rollback = nil
+	} else if is.Rollback != nil && was.Rollback.Retirement == nil {
+		undone := *is.Rollback
+		undone.Retirement = nil
+		is.Rollback = &undone
 	}
 	for _, n := range []struct{ was, is *int }{
 		{&was.PullRequests.Add, &is.PullRequests.Add}, {&was.PullRequests.Finalize, &is.PullRequests.Finalize}, {&was.PullRequests.Rollback, &is.PullRequests.Rollback},
@@ -174,28 +178,43 @@ func (j *judge) departures() {
 			at(RuleUnproven, "there is no record of rotation %s in %s; only finalize (or rollback in mode compromise) archives a signer", registry.Quote(item.Rotation), j.head.Dir)
 			continue
 		}
-		if item.State == registry.StateCompromised {
-			j.compromised(item, was, rec, at)
-			continue
-		}
+		is := SignerOf(item.Signer)
 		switch {
+		case item.State == registry.StateCompromised:
+			j.compromised(item, was, rec, at)
 		case was == nil: // rotation-record speaks of it
-		case was.Retirement != nil || was.Rollback != nil:
+		case was.Rollback == nil && rec.Rollback != nil:
+			j.withdrawn(item, rec, at)
+		case was.Rollback != nil && (was.Rollback.Mode != ModeRollback || was.Rollback.Retirement != nil), was.Rollback == nil && was.Retirement != nil:
 			at(RuleUnproven, "rotation %s is over already; a record serves one retirement", rec.ID)
-		case rec.Outgoing == nil || !same(*rec.Outgoing, SignerOf(item.Signer)):
-			at(RuleUnproven, "the record of rotation %s does not name it, by its key, as the signer that is replaced", rec.ID)
-		case rec.Retirement == nil:
-			at(RuleUnproven, "the record of rotation %s holds no retirement: no gate was judged", rec.ID)
 		default:
-			j.proven(item, rec, at)
+			leaving, _, _ := was.Roles()
+			if leaving == nil || !same(*leaving, is) {
+				at(RuleUnproven, "the record of rotation %s does not name it, by its key, as the signer that leaves", rec.ID)
+			} else if rec.Judged() == nil {
+				at(RuleUnproven, "the record of rotation %s holds no retirement: no gate was judged", rec.ID)
+			} else {
+				j.proven(item, rec, at)
+			}
 		}
+	}
+}
+
+// withdrawn lets a rollback take back a signer that has signed nothing: if it
+// has, its events are alarms from then on, so nothing can hide behind it.
+func (j *judge) withdrawn(item registry.Retired, rec *Record, at func(rule, format string, args ...any)) {
+	if rec.Rollback.Mode != ModeRollback || !same(rec.Incoming, SignerOf(item.Signer)) || item.Boundary != (registry.Boundary{}) {
+		at(RuleUnproven, "the rollback of rotation %s withdraws only the incoming signer, and only if it has signed nothing (boundary 0)", rec.ID)
 	}
 }
 
 // compromised wants a record that says so, and no gate: there is no time.
 func (j *judge) compromised(item registry.Retired, was, rec *Record, at func(rule, format string, args ...any)) {
 	named := same(rec.Incoming, SignerOf(item.Signer)) || rec.Outgoing != nil && same(*rec.Outgoing, SignerOf(item.Signer))
-	if !named || rec.Rollback == nil || rec.Rollback.Mode != "compromise" || was != nil && was.Rollback != nil {
+	declared := rec.Rollback != nil && rec.Rollback.Mode == ModeCompromise && (was == nil || was.Rollback == nil) &&
+		rec.Rollback.Compromised != nil && same(*rec.Rollback.Compromised, SignerOf(item.Signer)) &&
+		rec.Rollback.Boundary != nil && registry.Boundary(*rec.Rollback.Boundary) == item.Boundary
+	if !named || !declared {
 		at(RuleUnproven, "the record of rotation %s does not say that it is compromised: let rollback in mode compromise write it, with the reason", rec.ID)
 	}
 }
@@ -208,7 +227,8 @@ var allGates = []string{"G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"}
 
 // proven holds the evidence against what is archived and against the base.
 func (j *judge) proven(item registry.Retired, rec *Record, at func(rule, format string, args ...any)) {
-	r := rec.Retirement
+	r := rec.Judged()
+	_, staying, since := rec.Roles()
 	if r.Boundary.Position != item.Boundary.Position || r.Boundary.Digest != item.Boundary.Digest {
 		at(RuleUnproven, "its boundary is position %d in the archive and position %d in the record of rotation %s, or their digests differ", item.Boundary.Position, r.Boundary.Position, rec.ID)
 	}
@@ -233,16 +253,16 @@ func (j *judge) proven(item registry.Retired, rec *Record, at func(rule, format 
 	if len(off) > 0 {
 		j.about(RuleGateSwitchedOff, finding.Note, rec.ID, "this retirement rests on fewer gates, by choice: %s", strings.Join(off, "; "))
 	}
-	if _, stays := j.head.signer(rec.Incoming.ID); !stays {
-		at(RuleUnproven, "signer %s, which replaces it, is not in %s", registry.Quote(rec.Incoming.ID), j.head.Registry.Name)
+	if _, stays := j.head.signer(staying.ID); !stays && rec.Rollback == nil {
+		at(RuleUnproven, "signer %s, which replaces it, is not in %s", registry.Quote(staying.ID), j.head.Registry.Name)
 	}
-	if r.EvaluatedAt.Before(rec.CreatedAt.Add(time.Duration(rec.Policy.Overlap))) {
-		at(RuleUnproven, "the overlap of %s cannot have passed: the rotation began at %s and was judged at %s", rec.Policy.Overlap, stamp(rec.CreatedAt), stamp(r.EvaluatedAt))
+	if r.EvaluatedAt.Before(since.Add(time.Duration(rec.Policy.Overlap))) {
+		at(RuleUnproven, "the overlap of %s cannot have passed: it began at %s at the earliest and was judged at %s", rec.Policy.Overlap, stamp(since), stamp(r.EvaluatedAt))
 	}
 	switch old := j.now.Sub(r.EvaluatedAt); {
 	case r.Evidence.RegistrySHA256 != j.base.Registry.SHA256() || r.Evidence.ArchiveSHA256 != j.base.Archive.SHA256():
 		at(RuleStaleEvidence, "its evidence was gathered with other files than the base has now; run finalize again")
-	case old < -maxSkew:
+	case old < -MaxSkew:
 		at(RuleStaleEvidence, "its evidence claims to be of %s, which is not yet", stamp(r.EvaluatedAt))
 	case j.age > 0 && old > j.age:
 		at(RuleStaleEvidence, "its evidence is of %s, older than %s; run finalize again", stamp(r.EvaluatedAt), j.age)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
@@ -43,18 +44,18 @@ func retirement(t *testing.T) change {
 		r.Gates = append(r.Gates, Gate{id, "name of " + id, Passed, "detail"})
 	}
 	f := Facts{Record: rec, Registry: base.Registry, Archive: base.Archive}
-	reg, arch, done, err := Retire(f, Assessment{Boundary: r.Boundary}, r)
+	m, err := Retire(f, Assessment{Boundary: r.Boundary}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return change{base, folder(t, string(reg), string(arch), done)}
+	return change{base, folder(t, string(m.Registry), string(m.Archive), m.Record)}
 }
 
 // comesBack brings signer old back: what rollback does after retirement.
 func comesBack(t *testing.T) change {
 	t.Helper()
 	base := retirement(t).head
-	m, err := Undo(base.Records[0], base.Registry, base.Archive, Rollback{At: judged, Actor: "a", Reason: "r", Mode: "rollback"})
+	m, err := Undo(base.Records[0], base.Registry, base.Archive, Rollback{At: judged, Actor: "a", Reason: "r", Mode: "rollback"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +65,40 @@ func comesBack(t *testing.T) change {
 // compromise archives signer old at once.
 func compromise(t *testing.T) change {
 	t.Helper()
-	c := retirement(t)
-	arch := strings.Replace(string(c.head.Archive.Bytes()), `"state": "retired"`, `"state": "compromised"`, 1)
-	rec := c.base.Records[0]
-	rec.Rollback = &Rollback{At: judged, Actor: "a", Reason: "leaked", Mode: "compromise"}
-	c.head = folder(t, string(c.head.Registry.Bytes()), arch, rec)
-	return c
+	base := opens(t).head
+	m, err := Compromise("old", Mark{Position: 3}, Rollback{At: judged, Actor: "a", Reason: "leaked"}, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return change{base, folder(t, string(m.Registry), string(m.Archive), m.Record)}
+}
+
+// withdraws takes signer new back, which has signed nothing.
+func withdraws(t *testing.T) change {
+	t.Helper()
+	base := opens(t).head
+	m, err := Undo(base.Records[0], base.Registry, base.Archive, Rollback{At: judged, Actor: "a", Reason: "r", Mode: "rollback"}, &chain.Report{Verdict: chain.Verified})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return change{base, folder(t, string(m.Registry), string(m.Archive), m.Record)}
+}
+
+// leaves archives signer new after its rotation was rolled back.
+func leaves(t *testing.T) change {
+	t.Helper()
+	rec := opens(t).head.Records[0]
+	rec.Rollback = &Rollback{At: start, Actor: "a", Reason: "r", Mode: "rollback"}
+	base := folder(t, "["+entryOf("old", 1)+","+entryOf("new", 2)+"]", "", rec)
+	r := Retirement{EvaluatedAt: judged, Boundary: Mark{Position: 3}, Evidence: Evidence{Events: 9, RegistrySHA256: base.Registry.SHA256()}}
+	for _, id := range allGates {
+		r.Gates = append(r.Gates, Gate{id, "name of " + id, Passed, "detail"})
+	}
+	m, err := Retire(Facts{Record: rec, Registry: base.Registry, Archive: base.Archive}, Assessment{Boundary: r.Boundary}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return change{base, folder(t, string(m.Registry), string(m.Archive), m.Record)}
 }
 
 // opens starts a rotation: signer new is added.
@@ -167,6 +196,21 @@ func TestJudge(t *testing.T) {
 		"compromised, says another record": {of: compromise, edit: func(c *change) { o := Signer{ID: "x"}; c.base.Records[0].Outgoing, c.head.Records[0].Outgoing = &o, &o }, want: RuleUnproven, says: "does not say that it is compromised"},
 		"compromised, a record of nobody":  {of: compromise, edit: func(c *change) { c.base.Records[0].Outgoing, c.head.Records[0].Outgoing = nil, nil }, want: RuleUnproven, says: "does not say that it is compromised"},
 		"compromised, a new record":        {of: compromise, edit: func(c *change) { c.base.Records = nil }},
+		"compromised, of another signer":   {of: compromise, edit: head(func(r *Record) { r.Rollback.Compromised.ID = "new" }), want: RuleUnproven, says: "does not say that it is compromised"},
+		"compromised, up to another event": {of: compromise, edit: head(func(r *Record) { r.Rollback.Boundary.Position = 4 }), want: RuleUnproven, says: "does not say that it is compromised"},
+		"compromised, without a boundary":  {of: compromise, edit: head(func(r *Record) { r.Rollback.Boundary = nil }), want: RuleUnproven, says: "does not say that it is compromised"},
+
+		"withdrawn":                         {of: withdraws},
+		"withdrawn without a rollback":      {of: withdraws, edit: head(func(r *Record) { r.Rollback = nil }), want: RuleUnproven, says: "does not name it, by its key, as the signer that leaves"},
+		"withdrawn, and it is another":      {of: withdraws, edit: func(c *change) { c.base.Records[0].Incoming.ID, c.head.Records[0].Incoming.ID = "x", "x" }, want: RuleUnproven, says: "withdraws only the incoming signer"},
+		"withdrawn with a boundary":         {of: withdraws, edit: func(c *change) { c.head.Archive.Retired[len(c.head.Archive.Retired)-1].Boundary.Position = 1 }, want: RuleUnproven, says: "only if it has signed nothing"},
+		"withdrawn as compromised":          {of: withdraws, edit: head(func(r *Record) { r.Rollback.Mode = ModeCompromise }), want: RuleUnproven, says: "withdraws only"},
+		"left behind, then archived":        {of: leaves},
+		"left behind, without evidence":     {of: leaves, edit: head(func(r *Record) { r.Rollback.Retirement = nil }), want: RuleUnproven, says: "holds no retirement"},
+		"left behind, a gate waits":         {of: leaves, edit: head(func(r *Record) { r.Rollback.Retirement.Gates[1].State = Waiting }), want: RuleUnproven, says: "gate G2"},
+		"left behind, archived twice":       {of: leaves, edit: func(c *change) { c.base.Records[0].Rollback = c.head.Records[0].Rollback }, want: RuleUnproven, says: "is over already"},
+		"left behind, before the overlap":   {of: leaves, edit: head(func(r *Record) { r.Rollback.Retirement.EvaluatedAt = start.Add(time.Hour) }), at: start.Add(2 * time.Hour), want: RuleUnproven, says: "the overlap of 48h0m0s cannot have passed"},
+		"left behind, the rollback changes": {of: leaves, edit: head(func(r *Record) { r.Rollback.Reason = "another" }), want: RuleRecordRewrite, says: "is rewritten"},
 
 		"back by rollback":              {of: comesBack},
 		"back without a rollback":       {of: comesBack, edit: head(func(r *Record) { r.Rollback = nil }), want: RuleNoRollback, says: "comes back without a rollback"},

@@ -132,6 +132,35 @@ type PullRequests struct {
 	Rollback int `json:"rollback,omitempty"`
 }
 
+// Roles gives the signer that leaves, the one that stays, and since when it is
+// so: a rollback exchanges them. A rotation that replaces nobody has no signer
+// that leaves.
+func (r Record) Roles() (leaving, staying *Signer, since time.Time) {
+	if r.Rollback != nil {
+		return &r.Incoming, r.Outgoing, r.Rollback.At
+	}
+	return r.Outgoing, &r.Incoming, r.CreatedAt
+}
+
+// Judged is the evidence on which the signer that leaves was archived, nil
+// before that.
+func (r Record) Judged() *Retirement {
+	if r.Rollback != nil {
+		return r.Rollback.Retirement
+	}
+	return r.Retirement
+}
+
+// LeftBehind tells whether the rotation was rolled back and its incoming signer
+// is still to be archived.
+func (r Record) LeftBehind(reg *registry.Registry) bool {
+	if r.Rollback == nil || r.Rollback.Mode != ModeRollback || r.Outgoing == nil {
+		return false
+	}
+	s, ok := reg.Find(r.Incoming.ID)
+	return ok && s.ID == r.Incoming.ID
+}
+
 // Retirement is the evidence on which the outgoing signer was archived.
 type Retirement struct {
 	EvaluatedAt time.Time `json:"evaluatedAt"`
@@ -170,6 +199,29 @@ type Rollback struct {
 	Reason string    `json:"reason"`
 	RunURL string    `json:"runUrl,omitempty"`
 	Mode   string    `json:"mode"`
+	// Window is what the incoming signer had signed by then, where the chain
+	// was read.
+	Window *Window `json:"window,omitempty"`
+	// Compromised is the signer whose key is in the wrong hands, in mode
+	// compromise; Boundary is the last event up to which it stays trusted.
+	Compromised *Signer `json:"compromised,omitempty"`
+	Boundary    *Mark   `json:"boundary,omitempty"`
+	// Retirement is the evidence on which the incoming signer was archived
+	// after a rollback.
+	Retirement *Retirement `json:"retirement,omitempty"`
+}
+
+// The modes of a rollback.
+const (
+	ModeRollback   = "rollback"
+	ModeCompromise = "compromise"
+)
+
+// Window is a signer's stretch of the chain.
+type Window struct {
+	Events        int64 `json:"events"`
+	FirstPosition int64 `json:"firstPosition"`
+	LastPosition  int64 `json:"lastPosition"`
 }
 
 var unsafeInID = regexp.MustCompile(`[^A-Za-z0-9_-]+`)

@@ -29,7 +29,10 @@ func full(t *testing.T) Record {
 		Gates:    []Gate{{"G1", "the overlap has passed", Passed, "48h0m0s since <then> & \"now\""}},
 		Evidence: Evidence{20, strings.Repeat("01", 32), strings.Repeat("23", 32), strings.Repeat("45", 32), "10:x", "1:2:"},
 	}
-	r.Rollback = &Rollback{start.Add(2 * time.Hour), "b", "it fails", r.RunURL, "rollback"}
+	r.Rollback = &Rollback{
+		At: start.Add(2 * time.Hour), Actor: "b", Reason: "it fails", RunURL: r.RunURL, Mode: ModeRollback, Window: &Window{3, 10, 12},
+		Compromised: &r.Incoming, Boundary: &Mark{10, digest}, Retirement: r.Retirement,
+	}
 	return r
 }
 

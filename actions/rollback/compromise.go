@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/report"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+)
+
+// compromise takes a signer out at once.
+func (u undoing) compromise(ctx context.Context) error {
+	if done, ok := u.declared(); ok {
+		return u.tell(done, pullrequest.Proposal{State: pullrequest.Merged})
+	}
+	boundary, err := u.boundary(ctx)
+	if err != nil {
+		return err
+	}
+	files := u.state.Files()
+	move, err := rotation.Compromise(u.in.SignerID, boundary, u.by, files)
+	if err != nil {
+		return gha.Misuse("%w", err)
+	}
+	change := u.in.Change(u.state, pullrequest.Change{Operation: "compromise", Key: u.state.Paths.Registry + "\n" + move.Record.Rollback.Compromised.ID})
+	// A run after this one writes the same, also when the chain has grown.
+	if was := u.earlier(ctx, change.Branch(), move.Record.ID); was.Boundary != nil && (u.in.TrustedUntil == "head" || *was.Boundary == boundary) {
+		was.Compromised = nil
+		if move, err = rotation.Compromise(u.in.SignerID, *was.Boundary, was, files); err != nil {
+			return gha.Misuse("%w", err)
+		}
+	}
+	after, err := registry.Load(u.state.Paths.Registry, move.Registry, u.state.Paths.Archive, move.Archive)
+	if err != nil {
+		return err
+	}
+	affected, total, unread, err := u.affected(ctx, after, *move.Record.Rollback.Boundary)
+	if err != nil {
+		return err
+	}
+	change.Title = published.Title("Compromised audit signer", move.Record.Rollback.Compromised.ID)
+	p, err := u.propose(ctx, change, move, func(p report.Proposal) string { return report.Compromise(p, affected, total, unread) })
+	if err != nil {
+		return err
+	}
+	u.Findings(affected)
+	return u.tell(move, p, "\n", report.Affected(affected, total, unread))
+}
+
+// declared finds what a merged pull request has declared already.
+func (u undoing) declared() (rotation.Move, bool) {
+	was, archived := u.state.Archive.Find(u.in.SignerID)
+	_, registered := u.state.Registry.Find(u.in.SignerID)
+	i := slices.IndexFunc(u.state.Records, func(r rotation.Record) bool { return r.ID == was.Rotation })
+	if registered || !archived || was.State != registry.StateCompromised || i < 0 {
+		return rotation.Move{}, false
+	}
+	m := rotation.Move{Record: u.state.Records[i], Verdict: fmt.Sprintf("signer %s is archived as compromised: it counts up to position %d and not beyond", was.ID, was.Boundary.Position)}
+	m.Deploy = u.state.Files().Successor(was.ID, m.Record)
+	return m, m.Deploy != nil
+}
+
+// boundary is the last event up to which the signer stays trusted.
+func (u undoing) boundary(ctx context.Context) (rotation.Mark, error) {
+	switch position, digest, ok := strings.Cut(u.in.TrustedUntil, ":"); {
+	case u.in.TrustedUntil == "head":
+		r, why := u.chain(ctx, u.state.Registry, u.state.Archive)
+		if r == nil {
+			return rotation.Mark{}, fmt.Errorf("trusted-until: head, but %s", why)
+		}
+		if r.Verdict != chain.Verified {
+			u.Findings(r.Findings)
+			return rotation.Mark{}, gha.Misuse("trusted-until: head, but the chain does not verify as it is (see the findings): name the last event that you trust as <position>:<digest>")
+		}
+		head, _ := chain.ParseDigest([]byte(r.Head))
+		return rotation.Mark{Position: r.Length, Digest: head}, nil
+	case u.in.TrustedUntil != "":
+		n, err := strconv.ParseInt(position, 10, 64)
+		d, hex := chain.ParseDigest([]byte(digest))
+		if !ok || err != nil || n < 1 || !hex {
+			return rotation.Mark{}, gha.Misuse("trusted-until %q is not <position>:<digest>, nor head; give it as a report names a checkpoint", u.in.TrustedUntil)
+		}
+		return rotation.Mark{Position: n, Digest: d}, nil
+	case u.in.CheckpointBranch != "":
+		_, c, err := audit.ReadBranch(ctx, u.repo, u.in.CheckpointBranch)
+		if err == nil && c == nil {
+			err = gha.Misuse("there is no branch %s with a checkpoint; name the last event that you trust by trusted-until", u.in.CheckpointBranch)
+		}
+		if err != nil {
+			return rotation.Mark{}, err
+		}
+		return rotation.Mark{Position: c.Count, Digest: c.Head}, nil
+	}
+	c, err := u.in.Checkpoint(u.Run)
+	if err != nil {
+		return rotation.Mark{}, err
+	}
+	return rotation.Mark{Position: c.Count, Digest: c.Head}, nil
+}
+
+// affected lists what the signer has signed beyond its boundary, by a
+// verification with the files as they will be. A boundary that the chain does
+// not have would make every later verification fail, so it is refused; a chain
+// that cannot be read holds nothing up.
+func (u undoing) affected(ctx context.Context, after *registry.Files, boundary rotation.Mark) (list []finding.Finding, total int64, unread string, err error) {
+	r, unread := u.chain(ctx, after.Registry, after.Archive)
+	if r == nil {
+		return nil, 0, unread, nil
+	}
+	for _, f := range r.Findings {
+		switch {
+		case f.Rule == chain.RuleRetiredSignerUsed:
+			f.Severity = finding.Warning // what this run finds, not what it fails for
+			list = append(list, f)
+		case (f.Rule == chain.RuleCheckpointMismatch || f.Rule == chain.RuleTruncated) && f.Position == boundary.Position:
+			return nil, 0, "", gha.Misuse("the chain has no event %s at position %d: %s. Name the last event that you trust as the last good report names it", boundary.Digest, boundary.Position, f.Message)
+		}
+	}
+	return list, r.ByRule[chain.RuleRetiredSignerUsed], "", nil
+}
