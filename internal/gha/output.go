@@ -270,11 +270,28 @@ func delimiter() string {
 	return hex.EncodeToString(random[:])
 }
 
-// cutSummary keeps the whole lines that fit.
+// cutSummary keeps the whole lines that fit, and closes what they leave open,
+// so that the note does not end up in a block that nobody sees.
 func cutSummary(markdown string) string {
 	if len(markdown) <= maxSummary {
 		return markdown
 	}
-	kept := markdown[:maxSummary-len(summaryCut)]
-	return kept[:strings.LastIndexByte(kept, '\n')+1] + summaryCut
+	const reserve = 1 << 10
+	kept := markdown[:maxSummary-reserve-len(summaryCut)]
+	kept = kept[:strings.LastIndexByte(kept, '\n')+1]
+	fenced, folds := false, 0
+	for line := range strings.Lines(kept) {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fenced = !fenced
+		case !fenced && strings.HasPrefix(line, "<details>"):
+			folds++
+		case !fenced && strings.HasPrefix(line, "</details>"):
+			folds--
+		}
+	}
+	if fenced {
+		kept += "```\n"
+	}
+	return kept + strings.Repeat("\n</details>\n", min(max(folds, 0), reserve/16)) + summaryCut
 }

@@ -382,3 +382,18 @@ func TestTicket(t *testing.T) {
 		}
 	}
 }
+
+// A summary that is cut ends with the note in plain sight: not in a code block,
+// not in what is folded.
+func TestCutSummaryClosesWhatIsOpen(t *testing.T) {
+	long := strings.Repeat("| a row |\n", maxSummary/10)
+	for name, open := range map[string]string{"plain": "", "folded": "<details><summary>more</summary>\n\n", "a block": "```mermaid\n", "both": "<details><summary>more</summary>\n\n```\n"} {
+		got := cutSummary(open + long)
+		if len(got) > maxSummary || !strings.HasSuffix(got, summaryCut) {
+			t.Errorf("%s: %d bytes, ends with %q", name, len(got), got[len(got)-200:])
+		}
+		if strings.Count(got, "<details>") != strings.Count(got, "</details>") || strings.Count(got, "```")%2 != 0 {
+			t.Errorf("%s: something stays open: %q", name, got[len(got)-200:])
+		}
+	}
+}

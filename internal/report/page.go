@@ -277,6 +277,10 @@ func (p *page) chain(e Evidence) {
 	if len(r.Tips) > 1 {
 		p.Facts = append(p.Facts, fact{Name: "the chain is forked", Text: count(int64(len(r.Tips)), "end")})
 	}
+	if r.Signatures.Fast > 0 {
+		p.Facts = append(p.Facts, fact{Name: "signatures", Text: fmt.Sprintf("%s accepted by fast paths, of which %s were checked again by the standard library, with the same result; it alone decided about %s",
+			number(r.Signatures.Fast), number(r.Signatures.Rechecked), number(r.Signatures.Library))})
+	}
 	p.findings(r)
 	all := stretches(r, e.Archive)
 	p.Pictures = pictures(r, all, positionOf(r.Checkpoint.From))
@@ -359,7 +363,7 @@ func (p *page) signers(r *chain.Report) {
 	}
 	for _, id := range ids {
 		u := r.Signers[id]
-		row := signerRow{orDash(visible(id)), "", visible(u.State), number(u.Events), number(u.FirstPosition), number(u.LastPosition), moment(u.FirstCreatedAt), moment(u.LastCreatedAt)}
+		row := signerRow{orDash(visible(id)), "", visible(u.State), number(u.Events), place(u.FirstPosition), place(u.LastPosition), moment(u.FirstCreatedAt), moment(u.LastCreatedAt)}
 		if u.Entry != id {
 			row.Entry = visible(u.Entry)
 		}
@@ -371,7 +375,9 @@ func (p *page) signers(r *chain.Report) {
 func legend(ps []picture) []swatch {
 	there := map[string]bool{}
 	for _, p := range ps {
-		there["overlap"] = there["overlap"] || len(p.Bands) > 0
+		for _, b := range p.Bands {
+			there[b.Class] = true
+		}
 		for _, l := range p.Lanes {
 			for _, b := range l.Bars {
 				there[b.Class] = true
@@ -384,7 +390,7 @@ func legend(ps []picture) []swatch {
 	var list []swatch
 	for _, s := range []swatch{
 		{"active", "active signer", false}, {"retired", "retired signer", false}, {"compromised", "compromised signer", false}, {"unknown", "unknown signer", false},
-		{"beyond", "beyond its boundary: not trusted", false}, {"overlap", "overlap: both sign", false},
+		{"beyond", "beyond its boundary: not trusted", false}, {"overlap", "overlap: both sign", false}, {"unread", "verified earlier, not read again", false},
 		{"cutover", "cut-over", true}, {"boundary", "boundary", true}, {"checkpoint", "checkpoint", true},
 		{"error", "error", true}, {"warning", "warning", true}, {"note", "note", true},
 	} {

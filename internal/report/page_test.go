@@ -100,7 +100,14 @@ func evidences(t *testing.T) map[string]Evidence {
 	burntRecord := record
 	burntRecord.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key leaked", Mode: "compromise"}
 
+	resumed := *verified
+	resumed.Resumed = &chain.Resumption{From: "12000:" + head, New: 360, FullAt: "2026-03-02T04:23:00Z"}
+	resumed.Checkpoint.From = resumed.Resumed.From
+	resumed.Signatures = chain.SignatureChecks{Fast: 350, Rechecked: 12, Library: 10}
+	resumed.Signers = map[string]chain.SignerUse{newARN: {Events: 361, FirstPosition: 12000, LastPosition: 12360, Entry: "audit-2027", State: "active"}}
+
 	return map[string]Evidence{
+		"resumed":     {Chain: &resumed, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},
 		"verified":    {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},
 		"rotate":      {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs, Rotations: []Status{status}},
 		"tampered":    {Chain: &tampered, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},

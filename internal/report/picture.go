@@ -74,9 +74,20 @@ func pictures(r *chain.Report, all []stretch, checkpoint int64) []picture {
 	return list
 }
 
+// unread is the last position that a resumed verification has not read again.
+func unread(r *chain.Report) int64 {
+	if r.Resumed == nil {
+		return 0
+	}
+	return positionOf(r.Resumed.From) - 1
+}
+
 // says puts a picture into words.
 func says(r *chain.Report, all []stretch, changes []handover, checkpoint int64) []string {
 	var list []string
+	if n := unread(r); n > 0 {
+		list = append(list, fmt.Sprintf("Positions 1 to %s were verified earlier and not read again; signers are those of the events after them.", number(n)))
+	}
 	for _, s := range all[:min(len(all), maxLanes)] {
 		list = append(list, fmt.Sprintf("%s (%s) signed %s, at positions %s to %s.", visible(s.id), visible(s.state), count(s.events, "event"), number(s.first), number(s.last)))
 	}
@@ -120,6 +131,9 @@ func says(r *chain.Report, all []stretch, changes []handover, checkpoint int64) 
 // below, then the axis.
 func draw(r *chain.Report, all []stretch, changes []handover, checkpoint int64, part span) picture {
 	p := picture{span: part, From: number(part.from), To: number(part.to)}
+	if unread := unread(r); unread >= part.from {
+		p.Bands = append(p.Bands, bar{Class: "unread", X: "0%", W: p.width(span{part.from, min(unread, part.to)})})
+	}
 	p.marks(all, changes, checkpoint)
 	top := 6 + 18*len(p.Marks)
 	y := top
@@ -192,7 +206,7 @@ func (p *picture) marks(all []stretch, changes []handover, checkpoint int64) {
 	for _, h := range changes {
 		add("cutover", h.to.first, false, "cut-over at "+number(h.to.first))
 		if part := (span{max(h.overlap.from, p.span.from), min(h.overlap.to, p.span.to)}); part.to >= part.from {
-			p.Bands = append(p.Bands, bar{X: p.at(part.from), W: p.width(part)})
+			p.Bands = append(p.Bands, bar{Class: "overlap", X: p.at(part.from), W: p.width(part)})
 		}
 	}
 	for _, s := range all {
