@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -41,6 +43,21 @@ func (p places) complete() places {
 		p.rotations = path.Join(path.Dir(p.registry), "rotations")
 	}
 	return p
+}
+
+// local gives a path as git and the runner name it: relative to the working
+// directory where it lies in there, without detours. What does not look like the
+// path of a changed file would not be known for one.
+func local(name string) string {
+	if name == "" {
+		return ""
+	}
+	if dir, err := os.Getwd(); err == nil && filepath.IsAbs(name) {
+		if rel, err := filepath.Rel(dir, name); err == nil && filepath.IsLocal(rel) {
+			name = rel
+		}
+	}
+	return path.Clean(filepath.ToSlash(name))
 }
 
 // tree reads files, of a commit or of the working directory; what is not there
@@ -257,7 +274,7 @@ func (g *gate) step(ctx context.Context, from, to string, head *side) (base *sid
 		names = append(names, c.Path)
 	}
 	isNew := base == nil && broken == nil && len(names) > 0 && !gitrepo.Holds(ctx, ".", from, path.Base(g.at.registry))
-	return base, append(found, rotation.Alongside(prefix+path.Clean(g.at.registry), prefix+path.Clean(g.at.archive), prefix+path.Clean(g.at.rotations), names, isNew)...), nil
+	return base, append(found, rotation.Alongside(prefix+g.at.registry, prefix+g.at.archive, prefix+g.at.rotations, names, isNew)...), nil
 }
 
 // moved looks for the registry that a change moves to its place, among the

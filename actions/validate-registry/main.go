@@ -55,7 +55,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if in.MaxEvidenceAge <= 0 {
 		return gha.Misuse("max-evidence-age %s: give a positive duration, such as 24h", in.MaxEvidenceAge)
 	}
-	g := gate{Run: r, inputs: in, event: event, at: places{in.RegistryPath, in.ArchivePath, in.RotationsPath}.complete()}
+	g := gate{Run: r, inputs: in, event: event, at: places{local(in.RegistryPath), local(in.ArchivePath), local(in.RotationsPath)}.complete()}
 	if err := g.choose(ctx); err != nil {
 		return err
 	}

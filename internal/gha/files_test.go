@@ -3,6 +3,7 @@ package gha
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -234,5 +235,37 @@ func TestEvent(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+func TestReadDir(t *testing.T) {
+	dir, outside := checkout(t)
+	for _, path := range []string{"kernel/tools", "./kernel/tools/", dir + "/kernel/tools", outside + "/directory/tools"} {
+		got, err := testRun(true).ReadDir("rotations-path", path)
+		if err != nil || len(got) != 1 || got[0] != "signers.json" {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	if err := os.Mkdir("empty", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := testRun(true).ReadDir("rotations-path", "empty"); err != nil || len(got) != 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+	for path, says := range map[string]string{
+		"nowhere": "there is no such file", "tools": "is a symbolic link", ".git": "files of .git", "kernel/tools/signers.json": "is no directory", "..": "leaves the working directory", "": "no file is named",
+	} {
+		_, err := testRun(true).ReadDir("rotations-path", path)
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "rotations-path") || (path == "nowhere") != errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, want %q", path, err, says)
+		}
+	}
+	for i := range 2001 {
+		if err := os.WriteFile(fmt.Sprint("empty/", i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := testRun(true).ReadDir("rotations-path", "empty"); err == nil || !strings.Contains(err.Error(), "more than 2000 files") {
+		t.Error(err)
 	}
 }
