@@ -113,17 +113,17 @@ func cutOver(ctx context.Context, t *timeline, w *world) error {
 
 // finalize runs finalize and wants it to wait in this phase.
 func (w *world) finalize(ctx context.Context, phase string) (string, error) {
-	r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs())
+	r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs(phase))
 	if err == nil {
 		err = need(r.outputs["phase"] == phase && r.outputs["pull-request-number"] == "", r, "the phase is %q, not %q without a pull request", r.outputs["phase"], phase)
 	}
 	return r.outputs["phase"], err
 }
 
-func (w *world) finalizeInputs() map[string]string {
+func (w *world) finalizeInputs(phase string) map[string]string {
 	inputs := common(w.events.inputs())
 	inputs["INPUT_CHECKPOINT_PATH"] = checkpoint()
-	inputs["INPUT_HTML_PATH"] = abs(filepath.Join(out, "evidence-finalize.html"))
+	inputs["INPUT_HTML_PATH"] = abs(filepath.Join(out, "evidence-finalize-"+phase+".html"))
 	inputs["INPUT_CLOUDTRAIL"] = "off" // it delivers up to 20 minutes late, a rehearsal takes seconds
 	return inputs
 }
@@ -139,7 +139,7 @@ func archive(ctx context.Context, t *timeline, w *world) error {
 			return overlap.String(), ctx.Err()
 		}},
 		step{"finalize: every gate is passed, pull request", func() (string, error) {
-			r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs())
+			r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs("finalizable"))
 			if err == nil {
 				w.fin = pull{number: r.outputs["pull-request-number"], rotation: r.outputs["rotation-id"]}
 				err = need(r.outputs["phase"] == "finalizable" && w.fin.number != "", r, "no pull request")
@@ -148,7 +148,7 @@ func archive(ctx context.Context, t *timeline, w *world) error {
 		}},
 		step{"finalize again: nothing new, nothing written", func() (string, error) {
 			writes := w.github.Writes()
-			r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs())
+			r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs("finalizable"))
 			if err == nil {
 				err = need(w.github.Writes() == writes, r, "the second run wrote %d time(s)", w.github.Writes()-writes)
 			}

@@ -174,11 +174,13 @@ func TestFaults(t *testing.T) {
 		"an odd code":    {status(599), 3, "it answers 599, 3 times"},
 		"half an answer": {cut, 3, "unexpected EOF, 3 times"},
 		"no answer":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 3, "EOF, 3 times"},
-		"a loop":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 302) }, 6, "it redirects more than 5 times"},
+		"a loop":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) }, 6, "it redirects more than 5 times"},
 		"somewhere else": {func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "https://evil.example/<b>?token=1", 302)
+			http.Redirect(w, r, "https://evil.example/<b>?token=1", http.StatusFound)
 		}, 1, "another host, https://evil.example, which is not followed"},
-		"another port":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) }, 1, "another host, http://127.0.0.1:1"},
+		"another port": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, 1, "another host, http://127.0.0.1:1"},
 		"no place at all":     {status(302), 1, "it answers 302"},
 		"packed":              {packed, 1, "it packs its answer (Content-Encoding gzip)"},
 		"packed in something": {status(200, "Content-Encoding", "<br>\u202e"), 1, "(Content-Encoding ?br??"},

@@ -428,10 +428,43 @@ func (p *page) rotations(all []Status) {
 			if rec.RunURL != "" {
 				part.Facts = append(part.Facts, fact{Name: "opened by run", Text: visible(rec.RunURL), URL: address(rec.RunURL)})
 			}
-			add("overlap", duration(time.Duration(rec.Policy.Overlap)), false)
+			if rec.Possession != nil {
+				add("proof of possession", "✔ the key signed a challenge; the record holds both, and can be checked offline", false)
+			}
+			for _, wait := range []struct {
+				name string
+				long rotation.Duration
+			}{{"overlap", rec.Policy.Overlap}, {"propagation", rec.Policy.Propagation}, {"drain", rec.Policy.Drain}} {
+				if wait.long > 0 {
+					add(wait.name, duration(time.Duration(wait.long)), false)
+				}
+			}
+			for _, pull := range []struct {
+				action string
+				number int
+			}{{"add-signer", rec.PullRequests.Add}, {"finalize", rec.PullRequests.Finalize}, {"rollback", rec.PullRequests.Rollback}} {
+				if pull.number > 0 {
+					add("pull request of "+pull.action, fmt.Sprintf("#%d", pull.number), false)
+				}
+			}
 			if back := rec.Rollback; back != nil {
 				add(visible(back.Mode)+" by", back.Actor+", "+stamp(back.At), false)
 				add(visible(back.Mode)+" because", back.Reason, false)
+				if back.Compromised != nil {
+					add("compromised signer", back.Compromised.ID, true)
+					add("its fingerprint", back.Compromised.Fingerprint, true)
+				}
+				if back.Boundary != nil {
+					add("trusted up to", fmt.Sprintf("%d:%s", back.Boundary.Position, back.Boundary.Digest), true)
+				}
+			}
+			if judged := rec.Judged(); judged != nil {
+				add("retirement judged", fmt.Sprintf("%s, on %s", stamp(judged.EvaluatedAt), count(judged.Evidence.Events, "event")), false)
+				add("with head", judged.Evidence.Head, true)
+				add("with registry", judged.Evidence.RegistrySHA256, true)
+				if len(s.Gates) == 0 {
+					s.Gates = judged.Gates
+				}
 			}
 		}
 		if !s.DueAt.IsZero() {

@@ -98,7 +98,8 @@ func evidences(t *testing.T) map[string]Evidence {
 	}
 	compromised.FindingsTotal, compromised.ByRule = 105, map[string]int64{"retired-signer-used": 104, "unknown-signer": 1}
 	burntRecord := record
-	burntRecord.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key leaked", Mode: "compromise"}
+	burntRecord.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key leaked", Mode: rotation.ModeCompromise, Compromised: record.Outgoing, Boundary: &rotation.Mark{Position: 1216, Digest: digest}}
+	burntRecord.Possession, burntRecord.PullRequests = &rotation.Possession{}, rotation.PullRequests{Add: 1, Rollback: 2}
 
 	resumed := *verified
 	resumed.Resumed = &chain.Resumption{From: "12000:" + head, New: 360, FullAt: "2026-03-02T04:23:00Z"}
@@ -280,7 +281,7 @@ func elementNames(all []element) []string {
 func hostilePage(bad string) Evidence {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	rec := rotation.Record{ID: bad, Actor: bad, Reason: bad, CreatedAt: at, Outgoing: &rotation.Signer{ID: bad, Fingerprint: bad}, Incoming: rotation.Signer{ID: bad, KMSKeyARN: bad, Fingerprint: bad, Algorithm: "x"},
-		RunURL: bad, Rollback: &rotation.Rollback{Actor: bad, Reason: bad, Mode: bad}}
+		RunURL: bad, Rollback: &rotation.Rollback{Actor: bad, Reason: bad, Mode: bad, Compromised: &rotation.Signer{ID: bad, Fingerprint: bad}, Boundary: &rotation.Mark{}, Retirement: &rotation.Retirement{Evidence: rotation.Evidence{Head: bad, RegistrySHA256: bad}}}}
 	s := NewStatus(rec, rotation.Assessment{Phase: rotation.Phase(bad), Gates: []rotation.Gate{{ID: bad, Name: bad, State: rotation.GateState(bad), Detail: bad}}})
 	s.PullRequest, s.Next = bad, bad
 	return Evidence{
