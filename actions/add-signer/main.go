@@ -82,13 +82,13 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	if in.DryRun {
 		r.Logf("dry run: would add signer %s (%s) for rotation %s to %s on %s", record.Incoming.ID, cmp.Or(in.KeySpec, string(record.Incoming.Algorithm)), record.ID, state.Paths.Registry, state.Branch)
-		return tell(r, in, record, pullrequest.Proposal{})
+		return tell(r, in, state, record, pullrequest.Proposal{})
 	}
 	proposal, record, err := propose(ctx, r, in, repo, state, k, record)
 	if err != nil {
 		return err
 	}
-	return tell(r, in, record, proposal)
+	return tell(r, in, state, record, proposal)
 }
 
 // check refuses inputs that do not go together, before anything is asked.
@@ -121,7 +121,7 @@ func check(in inputs, policy rotation.Policy) error {
 const maxReason = 4096
 
 // tell prints the outputs and the settings to deploy with.
-func tell(r *gha.Run, in inputs, rec rotation.Record, p pullrequest.Proposal) error {
+func tell(r *gha.Run, in inputs, s *published.State, rec rotation.Record, p pullrequest.Proposal) error {
 	settings := rotation.DeploySettings(rec.Incoming)
 	r.Output("rotation-id", rec.ID)
 	r.Output("signer-id", rec.Incoming.ID)
@@ -143,7 +143,7 @@ func tell(r *gha.Run, in inputs, rec rotation.Record, p pullrequest.Proposal) er
 	case pullrequest.Closed:
 		next += " Or choose another signer-id."
 	}
-	r.Summary(report.Published(rec.Incoming.ID, next, p.URL, settings))
+	r.Summary(report.Published(rec.Incoming.ID, next, p.URL, settings) + report.Reminders(rotation.Reminders(s.Files(), r.Now())))
 	r.Ticket([][2]string{{"signer", rec.Incoming.ID}, {"fingerprint", rec.Incoming.Fingerprint}, {"rotation", rec.ID}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		r.Logf("note: %s", note)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
@@ -15,15 +16,35 @@ import (
 )
 
 // propose brings the pull request about, or finds that it is there. It gives
-// the record as it stands in the pull request.
+// the record as it stands in the pull request. A standby that is to replace
+// another signer is published already: then the record alone is new.
 func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo, s *published.State, k *key, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
 	change := in.Change(s, published.Addition(s.Paths, rec.Incoming))
-	if was, ok := s.Registry.Find(rec.Incoming.ID); ok {
-		return there(ctx, repo, change, was, rec)
+	text := s.Registry.Bytes()
+	change.Title = published.Title("Publish audit signer", rec.Incoming.ID)
+	was, isPublished := s.Registry.Find(rec.Incoming.ID)
+	if isPublished {
+		if err := sameKey(was, rec.Incoming); err != nil {
+			return pullrequest.Proposal{}, rec, err
+		}
+		promotion := rotation.PromotionOf(rec.Incoming.ID)
+		promoted := slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.ID == promotion })
+		if rec.Outgoing == nil || !promoted && !s.Standby(rec.Incoming.ID) {
+			return there(ctx, repo, change, rec)
+		}
+		rec.ID, k.rotation = promotion, promotion
+		change = in.Change(s, published.Promotion(s.Paths, rec.Incoming, *rec.Outgoing))
+		if promoted {
+			return there(ctx, repo, change, rec)
+		}
+		change.Title = published.Title("Let the standby replace the audit signer:", rec.Incoming.ID)
 	}
 	rec, err := earlier(ctx, repo, s, change.Branch(), rec)
 	if err != nil {
 		return pullrequest.Proposal{}, rec, err
+	}
+	if !isPublished { // under the times of the run that has made the branch
+		text = s.Registry.Add(entry(k, rec))
 	}
 	if p := rec.Possession; p != nil && !k.public.IsZero() && awskms.Possession(*p).Check(k.rotation, k.public) != nil {
 		rec.Possession = nil // whoever wrote that into the branch, it proves nothing
@@ -33,14 +54,6 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 			return pullrequest.Proposal{}, rec, err
 		}
 	}
-	entry := registry.Entry{
-		ID: rec.Incoming.ID, Algorithm: rec.Incoming.Algorithm, Key: k.public, KMSKeyID: rec.Incoming.KMSKeyARN,
-		DeployedAt: rec.CreatedAt, Description: rec.Reason, Rotation: rec.ID,
-	}
-	if arn := rec.Incoming.KMSKeyARN; arn != "" && arn != rec.Incoming.ID {
-		entry.Aliases = []string{arn} // what Agent Manager writes as signer_kid
-	}
-	text := s.Registry.Add(entry)
 	change.Files = map[string][]byte{s.Paths.Registry: text, s.Paths.Record(rec.ID): rec.JSON()}
 	if err := s.Judge(change.Files, rec.CreatedAt, rotation.EvidenceAge); err != nil {
 		return pullrequest.Proposal{}, rec, err
@@ -49,10 +62,9 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 	if err != nil {
 		return pullrequest.Proposal{}, rec, err
 	}
-	change.Title = published.Title("Publish audit signer", rec.Incoming.ID)
 	// The reason stays out of the message, where "[skip ci]" or "fixes #1" would
 	// be obeyed.
-	change.Message = fmt.Sprintf("Publish audit signer %s\n\nReason and proof stand in %s.", rec.Incoming.ID, s.Paths.Record(rec.ID))
+	change.Message = fmt.Sprintf("%s\n\nReason and proof stand in %s.", change.Title, s.Paths.Record(rec.ID))
 	change.Body = report.AddSigner(report.Proposal{
 		Record: rec, BaseCommit: s.Commit, RegistryBefore: s.Registry.SHA256(), RegistryAfter: after.SHA256(),
 		Settings: rotation.DeploySettings(rec.Incoming), Contacts: in.Contacts, RunURL: rec.RunURL,
@@ -61,13 +73,29 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 	return p, rec, err
 }
 
-// there is the case of a signer that is published already: fine if it is this
-// very key, and a mistake otherwise.
-func there(ctx context.Context, repo *pullrequest.Repo, change pullrequest.Change, was registry.Signer, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
-	is := rotation.SignerOf(was)
-	if is.Algorithm != rec.Incoming.Algorithm || is.Fingerprint != rec.Incoming.Fingerprint || is.Fingerprint == "" && is.KMSKeyARN != rec.Incoming.KMSKeyARN {
-		return pullrequest.Proposal{}, rec, gha.Misuse("signer id %q is published with another key (%s); an id stands for one key for ever, choose another", was.ID, is.Fingerprint)
+// entry is what the registry gains.
+func entry(k *key, rec rotation.Record) registry.Entry {
+	e := registry.Entry{
+		ID: rec.Incoming.ID, Algorithm: rec.Incoming.Algorithm, Key: k.public, KMSKeyID: rec.Incoming.KMSKeyARN,
+		DeployedAt: rec.CreatedAt, Description: rec.Reason, Rotation: rec.ID,
 	}
+	if arn := rec.Incoming.KMSKeyARN; arn != "" && arn != rec.Incoming.ID {
+		e.Aliases = []string{arn} // what Agent Manager writes as signer_kid
+	}
+	return e
+}
+
+// sameKey refuses an id that is published with another key.
+func sameKey(was registry.Signer, s rotation.Signer) error {
+	is := rotation.SignerOf(was)
+	if is.Algorithm != s.Algorithm || is.Fingerprint != s.Fingerprint || is.Fingerprint == "" && is.KMSKeyARN != s.KMSKeyARN {
+		return gha.Misuse("signer id %q is published with another key (%s); an id stands for one key for ever, choose another", was.ID, is.Fingerprint)
+	}
+	return nil
+}
+
+// there is the case of a signer that is published already.
+func there(ctx context.Context, repo *pullrequest.Repo, change pullrequest.Change, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
 	p, found, err := repo.Find(ctx, change.Branch())
 	if err == nil && !found {
 		p = pullrequest.Proposal{State: pullrequest.Merged, Branch: change.Branch()}

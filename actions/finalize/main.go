@@ -113,7 +113,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			return err
 		}
 	}
-	return tell(r, in, statuses, proposal)
+	return tell(r, in, state, statuses, proposal)
 }
 
 // over is the status of a rotation of which nothing is left to be judged.
@@ -179,7 +179,7 @@ func choose(in inputs, s *published.State) (open, over []rotation.Record, err er
 // tell reports the outcome in every form; the exit code follows from the
 // gates: evidence against one is 1; a missing proof is 3, once nothing else is
 // waited for; waiting is 0.
-func tell(r *gha.Run, in inputs, statuses []report.Status, p pullrequest.Proposal) error {
+func tell(r *gha.Run, in inputs, s *published.State, statuses []report.Status, p pullrequest.Proposal) error {
 	phase, id, gates := "none", "", map[string]rotation.GateState{}
 	against, unproven := 0, 0
 	for _, s := range statuses {
@@ -209,7 +209,7 @@ func tell(r *gha.Run, in inputs, statuses []report.Status, p pullrequest.Proposa
 			r.Logf("note: %s", note)
 		}
 	}
-	r.Summary(report.Gates(statuses))
+	r.Summary(report.Gates(statuses) + report.Reminders(rotation.Reminders(s.Files(), r.Now())))
 	r.Ticket(report.GatesTicket(statuses))
 	if in.ReportPath != "" {
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(report.Rotations{Version: 1, Rotations: append([]report.Status{}, statuses...)})); err != nil {

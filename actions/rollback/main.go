@@ -239,6 +239,6 @@ func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string
 	for _, note := range p.Notes {
 		u.Logf("note: %s", note)
 	}
-	u.Summary(report.Back(move.Deploy.ID, move.Verdict, next, p.URL, settings) + strings.Join(more, ""))
+	u.Summary(report.Back(move.Deploy.ID, move.Verdict, next, p.URL, settings) + strings.Join(more, "") + report.Reminders(rotation.Reminders(u.state.Files(), u.Now())))
 	return nil
 }

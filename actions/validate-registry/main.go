@@ -21,6 +21,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 //go:embed action.yml
@@ -104,7 +105,7 @@ func (g *gate) tell(head *side, findings []finding.Finding) error {
 	g.Output("findings", strconv.Itoa(errs))
 	g.Output("signers", strconv.Itoa(signers))
 	g.Output("registry-sha256", digest)
-	g.Summary(report.Registry(findings, signers, len(files.Archive.Retired), digest, g.base, g.head))
+	g.Summary(report.Registry(findings, signers, len(files.Archive.Retired), digest, g.base, g.head) + report.Reminders(rotation.Reminders(head.under(""), g.Now())))
 	g.Ticket(report.FindingsTicket("the signer registry is sound", "the signer registry is refused", findings))
 	if g.inputs.ReportPath != "" {
 		out := report.Findings(verdict, files, findings)

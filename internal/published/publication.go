@@ -20,6 +20,18 @@ func Addition(p Paths, s rotation.Signer) pullrequest.Change {
 	}
 }
 
+// Promotion is the change that lets a standby, which is published already,
+// replace another signer: its record alone is new.
+func Promotion(p Paths, standby, replaced rotation.Signer) pullrequest.Change {
+	return pullrequest.Change{Operation: "promote-signer", Key: fmt.Sprintf("%s\n%s\n%s", p.Registry, standby.ID, replaced.ID)}
+}
+
+// Standby tells whether a published signer was published ahead of need: no
+// rotation has let it replace anybody.
+func (s *State) Standby(signerID string) bool {
+	return !slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.Incoming.ID == signerID && r.Outgoing != nil })
+}
+
 // RecordOf is the record of the rotation that brought the signer with this own
 // id, nil if it is older than any.
 func (s *State) RecordOf(signerID string) *rotation.Record {

@@ -177,7 +177,11 @@ type Proposal struct {
 func AddSigner(p Proposal) string {
 	var b strings.Builder
 	in := p.Record.Incoming
-	fmt.Fprintf(&b, "Publishes signer %s. Nothing signs with it yet: publish before use, so that no verifier meets an unknown signer.\n\n", code(in.ID))
+	if p.RegistryBefore == p.RegistryAfter && p.Record.Outgoing != nil {
+		fmt.Fprintf(&b, "Lets signer %s, which was published as a standby, replace signer %s. The registry stays as it is; this record begins the rotation.\n\n", code(in.ID), code(p.Record.Outgoing.ID))
+	} else {
+		fmt.Fprintf(&b, "Publishes signer %s. Nothing signs with it yet: publish before use, so that no verifier meets an unknown signer.\n\n", code(in.ID))
+	}
 	rows := [][]string{{"new signer", code(in.ID)}, {"algorithm", code(string(in.Algorithm))}}
 	if in.Fingerprint != "" {
 		rows = append(rows, []string{"fingerprint (SHA-256 of SPKI)", code(in.Fingerprint)})
@@ -244,6 +248,15 @@ func settings(b *strings.Builder, list [][2]string) {
 		return
 	}
 	b.WriteString("### Deploy settings\n\n```\n" + EnvFile(list) + "```\n\n")
+}
+
+// Reminders is the end of a summary: what nobody has done in time.
+func Reminders(list []string) string {
+	var b strings.Builder
+	for _, r := range list {
+		b.WriteString("\n> ⏰ " + text(r) + "\n")
+	}
+	return b.String()
 }
 
 // Comment is the text of the comment on the add-signer pull request that is kept

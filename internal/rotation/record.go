@@ -237,6 +237,12 @@ func IDFor(signerID string) string {
 	return "rotate-" + slug + "-" + hex.EncodeToString(sum[:4])
 }
 
+// PromotionOf derives the id of the rotation that lets a standby replace another
+// signer.
+func PromotionOf(signerID string) string {
+	return "promote-" + strings.TrimPrefix(IDFor(signerID), "rotate-")
+}
+
 // SignerOf is how the record remembers a registry entry.
 func SignerOf(s registry.Signer) Signer {
 	out := Signer{ID: s.ID, Algorithm: s.Algorithm, KMSKeyARN: s.KMSKeyID}

@@ -3,6 +3,7 @@ package rotation
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -135,7 +136,7 @@ func Compromise(id string, boundary Mark, rb Rollback, f Files) (Move, error) {
 	out := SignerOf(signer)
 	if m.Record.ID == "" {
 		m.Record = Record{
-			Version: 1, ID: "compromise-" + IDFor(signer.ID)[len("rotate-"):], CreatedAt: rb.At, Actor: rb.Actor, Reason: rb.Reason, RunURL: rb.RunURL,
+			Version: 1, ID: "compromise-" + strings.TrimPrefix(IDFor(signer.ID), "rotate-"), CreatedAt: rb.At, Actor: rb.Actor, Reason: rb.Reason, RunURL: rb.RunURL,
 			Outgoing: &out, Incoming: *m.Deploy, Policy: Policy{Overlap: Duration(MinOverlap)},
 		}
 	}

@@ -1,0 +1,49 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+)
+
+// KeyLifetime is how long a signer signs before it should be replaced, and
+// remindAhead how much earlier its successor should be published: ROLLOVER in
+// the terms of RFC 7583, Tpub(N+1) ≤ Tact(N) + Lkey − Ipub, with room for people
+// to act.
+const (
+	KeyLifetime = 365 * 24 * time.Hour
+	remindAhead = 30 * 24 * time.Hour
+)
+
+// patience is how long a rotation may stand after its overlap before anybody is
+// reminded: finalize runs every hour, and people sleep.
+const patience = 24 * time.Hour
+
+// Reminders say what nobody has done in time, as far as the files tell: every
+// run of every action shows them, so that nothing depends on one schedule that
+// fires. They hold nothing up.
+func Reminders(f Files, now time.Time) []string {
+	var list []string
+	for _, r := range f.Records {
+		leaving, _, since := r.Roles()
+		over := PhaseWithoutChain(r, f.Registry, f.Archive).Over() && !r.LeftBehind(f.Registry)
+		due := since.Add(time.Duration(r.Policy.Overlap))
+		if late := now.Sub(due); !over && leaving != nil && late > patience {
+			list = append(list, fmt.Sprintf("finalize of rotation %s is overdue by %d h: its overlap may have been over since %s; finalize says what signer %s still waits for", r.ID, int(late.Hours()), stamp(due), leaving.ID))
+		}
+	}
+	for _, s := range f.Registry.Signers {
+		deployed, err := time.Parse(time.RFC3339, s.DeployedAt)
+		if err != nil {
+			continue // its entry does not tell
+		}
+		switch age, end := now.Sub(deployed), deployed.Add(KeyLifetime); {
+		case age > KeyLifetime:
+			list = append(list, fmt.Sprintf("signer %s is %d days old, more than the %d of a key's life: rotate it now (add-signer)", s.ID, days(age), days(KeyLifetime)))
+		case age > KeyLifetime-remindAhead:
+			list = append(list, fmt.Sprintf("signer %s is %d days old: publish its successor (add-signer, replaces: none for a standby) before %s", s.ID, days(age), end.UTC().Format(time.DateOnly)))
+		}
+	}
+	return list
+}
+
+func days(d time.Duration) int { return int(d.Hours() / 24) }
