@@ -198,6 +198,9 @@ func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		return
 	}
+	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	pages := stressed(t)
 	for name, e := range evidences(t) {
 		pages[name] = e

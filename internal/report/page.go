@@ -429,7 +429,7 @@ func (p *page) rotations(all []Status) {
 				part.Facts = append(part.Facts, fact{Name: "opened by run", Text: visible(rec.RunURL), URL: address(rec.RunURL)})
 			}
 			if rec.Possession != nil {
-				add("proof of possession", "✔ the key signed a challenge; the record holds both, and can be checked offline", false)
+				add("proof of possession", "the record holds a challenge that the key has signed; it can be checked offline", false)
 			}
 			for _, wait := range []struct {
 				name string
