@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +37,9 @@ func main() { os.Exit(gha.Main(spec, now, run)) }
 type inputs struct {
 	audit.Inputs
 	Mode               string        `input:"mode"`
+	Shards             int           `input:"shards"`
+	Shard              string        `input:"shard"`
+	JoinReports        string        `input:"join-reports"`
 	Token              gha.Secret    `input:"token"`
 	RegistryPath       string        `input:"registry-path"`
 	ArchivePath        string        `input:"archive-path"`
@@ -53,6 +57,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := in.check(); err != nil {
 		return err
 	}
+	if in.Mode == "plan" {
+		return plan(ctx, r, in)
+	}
 	files, err := trusted(r, in)
 	if err != nil {
 		return err
@@ -66,6 +73,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	terms.AllowEmpty, terms.StrictNumbers = in.AllowEmpty, in.StrictNumbers
 	terms.Resume = in.Mode == "incremental"
 	in.ExpectSigner = entryOf(in.ExpectSigner, files)
+	if in.Mode == "shard" {
+		return shard(ctx, r, in, source, terms)
+	}
 	for range races {
 		var branch *audit.Branch
 		if in.CheckpointBranch != "" {
@@ -74,7 +84,11 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			}
 		}
 		started := r.Now()
-		rep, table, err := verify(ctx, r, in, source, terms)
+		read := verify
+		if in.Mode == "join" {
+			read = join
+		}
+		rep, table, err := read(ctx, r, in, source, terms)
 		if err != nil {
 			return err
 		}
@@ -104,8 +118,18 @@ const races = 3
 // check refuses inputs that contradict each other.
 func (in inputs) check() error {
 	switch {
-	case in.Mode != "verify" && in.Mode != "incremental":
-		return gha.Misuse("mode %q: only verify and incremental are known, choose one", in.Mode)
+	case !slices.Contains([]string{"verify", "incremental", "plan", "shard", "join"}, in.Mode):
+		return gha.Misuse("mode %q: only verify, incremental, plan, shard and join are known, choose one", in.Mode)
+	case in.Mode == "shard" && in.Shard == "":
+		return gha.Misuse("mode is shard, and shard is empty: set it to an element of the matrix that mode plan gives")
+	case in.Mode != "shard" && in.Shard != "":
+		return gha.Misuse("shard is set, and mode is %s: set mode to shard, or leave shard out", in.Mode)
+	case in.Mode == "shard" && in.ReportPath == "":
+		return gha.Misuse("mode is shard, and report-path is empty: set it to where the report for mode join is to be written")
+	case in.Mode == "join" && in.JoinReports == "":
+		return gha.Misuse("mode is join, and join-reports is empty: set it to the folder that holds the reports of all shards")
+	case in.Mode != "join" && in.JoinReports != "":
+		return gha.Misuse("join-reports is set, and mode is %s: set mode to join, or leave join-reports out", in.Mode)
 	case in.RequireCheckpoint && in.CheckpointPath == "" && in.CheckpointBranch == "":
 		return gha.Misuse("require-checkpoint is true, and neither checkpoint-path nor checkpoint-branch is set: name the checkpoint of the last verification")
 	}

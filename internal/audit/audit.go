@@ -27,7 +27,8 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
-// Source is where the events are: a table, or, with Open, an export.
+// Source is where the events are: a table, or, with Open, an export, or, with
+// Files, an export in several files.
 type Source struct {
 	DatabaseURL string
 	Table       string
@@ -37,6 +38,8 @@ type Source struct {
 
 	Name string // of the export, for messages
 	Open func() (io.ReadCloser, error)
+	// Files are the files of the folder Name, in order of their names.
+	Files []ExportFile
 }
 
 // Terms are what the events are held against.
@@ -85,22 +88,24 @@ type Database struct {
 // Verify reads every event and judges it, or, with Resume, every new one. The
 // table is what a checkpoint is bound to.
 func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.Table, error) {
-	o := chain.Options{
-		Anchors: trust.Anchors(t.Archive), Exceptions: t.Exceptions,
-		AllowEmpty: t.AllowEmpty, StrictNumbers: t.StrictNumbers,
-		Workers: runtime.GOMAXPROCS(0),
-	}
-	if t.Checkpoint != nil {
-		o.Anchors = append(o.Anchors, t.Checkpoint.Anchor())
-	}
 	set, err := speakers(ctx, t)
 	if err != nil {
 		return nil, checkpoint.Table{}, err
 	}
+	o := t.options()
 	o.Verifier = set
 	var r *chain.Report
 	var table checkpoint.Table
-	if s.Open != nil {
+	if s.Files != nil {
+		events := eventsOf(s.Files)
+		r, err = t.read(ctx, o, set, rows{
+			all:  events,
+			tail: func(time.Time) (iter.Seq2[chain.Event, error], int64, error) { return events, 0, nil },
+		})
+		if err == nil {
+			r.Source = File{s.Name}
+		}
+	} else if s.Open != nil {
 		f := &file{open: s.Open}
 		o.Progress = t.progress(f.estimate)
 		events := chain.NDJSON(s.Name, f.Open)
@@ -132,6 +137,25 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 		return nil, table, err
 	}
 	r.Signatures = chain.SignatureChecks(set.Signatures())
+	t.conclude(r, table)
+	return r, table, nil
+}
+
+// options are the terms in the words of package chain.
+func (t Terms) options() chain.Options {
+	o := chain.Options{
+		Anchors: trust.Anchors(t.Archive), Exceptions: t.Exceptions,
+		AllowEmpty: t.AllowEmpty, StrictNumbers: t.StrictNumbers,
+		Workers: runtime.GOMAXPROCS(0),
+	}
+	if t.Checkpoint != nil {
+		o.Anchors = append(o.Anchors, t.Checkpoint.Anchor())
+	}
+	return o
+}
+
+// conclude says what the report rests on, and holds it against the checkpoint.
+func (t Terms) conclude(r *chain.Report, table checkpoint.Table) {
 	r.RegistrySHA256, r.ArchiveSHA256 = t.Registry.SHA256(), t.Archive.SHA256()
 	if t.Checkpoint != nil {
 		r.Checkpoint.From = t.Checkpoint.String()
@@ -139,7 +163,6 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 			Fail(r, f)
 		}
 	}
-	return r, table, nil
 }
 
 // lateness is how much earlier than the last event's a new row's created_at may

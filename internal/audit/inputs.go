@@ -45,12 +45,9 @@ func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
 		}
 	case in.EventsPath != "":
 		s.Name = in.EventsPath
-		s.Open = func() (io.ReadCloser, error) { return r.Open("events-path", in.EventsPath) }
-		f, err := s.Open() // a wrong path is to be known before anything else is done
-		if err != nil {
+		if err := s.find(r, in.EventsPath); err != nil { // a wrong path is to be known before anything else is done
 			return s, t, done, err
 		}
-		f.Close()
 	default:
 		s.DatabaseURL, s.Table = in.DatabaseURL.Reveal(), in.Table
 	}

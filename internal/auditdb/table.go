@@ -57,6 +57,7 @@ var kinds = []kind{
 const (
 	id        = 0
 	payload   = 1
+	prev      = 2
 	signer    = 4
 	createdAt = 5
 	hash      = 6

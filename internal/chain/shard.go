@@ -120,14 +120,22 @@ func Shard(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Par
 	return p, nil
 }
 
-// Failed tells whether the part alone shows that the chain is not sound.
-func (p *Part) Failed() bool {
-	failed := func(f *finding.Finding) bool { return f != nil && f.Severity == finding.Error }
-	return slices.ContainsFunc(p.Findings, func(f finding.Finding) bool { return failed(&f) }) ||
-		slices.ContainsFunc(p.Segments, func(s Piece) bool {
-			return slices.ContainsFunc(s.Waiting, func(w Waiting) bool { return failed(w.Finding) })
-		})
+// List gives all findings that the part holds, also those that wait for their
+// position.
+func (p *Part) List() []finding.Finding {
+	all := slices.Clone(p.Findings)
+	for _, s := range p.Segments {
+		for _, w := range s.Waiting {
+			if w.Finding != nil {
+				all = append(all, *w.Finding)
+			}
+		}
+	}
+	return all
 }
+
+// Failed tells whether the part alone shows that the chain is not sound.
+func (p *Part) Failed() bool { return finding.Count(p.List(), finding.Error) > 0 }
 
 // termsOf sums up what decides about a row.
 func termsOf(o Options) string {

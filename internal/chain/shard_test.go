@@ -73,7 +73,7 @@ func TestJoinIsVerify(t *testing.T) {
 				o.Verifier = signers
 			}
 			want, wantErr := chain.Verify(t.Context(), source(d.rows), o)
-			for round := range 60 {
+			for round := range 16 {
 				share := cut
 				if round%2 == 1 {
 					share = dealt
