@@ -32,16 +32,17 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"conforms": conforms,
 
 	// GitHub and the people there.
-	"repo":    repo,
-	"merge":   merge,
-	"close":   closePull,
-	"person":  person,
-	"github":  github,
-	"writes":  writes,
-	"pull":    pull,
-	"pulls":   pulls,
-	"show":    show,
-	"publish": publish,
+	"repo":     repo,
+	"merge":    merge,
+	"close":    closePull,
+	"person":   person,
+	"github":   github,
+	"writes":   writes,
+	"pull":     pull,
+	"pulls":    pulls,
+	"show":     show,
+	"publish":  publish,
+	"variable": variable,
 
 	// Those who verify events.
 	"verifier": verifier,
@@ -127,7 +128,7 @@ func repo(ts *testscript.TestScript, neg bool, args []string) {
 	const text = "repo [-permissions contents:write,pull_requests:write] [FILE...]"
 	usage(ts, neg, text)
 	s := stageOf(ts)
-	o := githubtest.Options{Token: canaryToken, Now: s.now, Files: map[string]string{"README.md": "# kernel\n"}}
+	o := githubtest.Options{Token: canaryToken, Now: s.now, Environments: []string{"production"}, Files: map[string]string{"README.md": "# kernel\n"}}
 	if len(args) > 1 && args[0] == "-permissions" {
 		o.Permissions = map[string]string{}
 		for _, p := range strings.Split(args[1], ",") {
@@ -181,7 +182,7 @@ func person(ts *testscript.TestScript, neg bool, args []string) {
 
 // github makes GitHub refuse: github up | wait SECONDS | STATUS OPERATION-PATH.
 func github(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg || len(args) != 1 && len(args) != 2, "github up | github wait SECONDS | github cut METHOD")
+	usage(ts, neg || len(args) != 1 && len(args) != 2, "github up | github wait SECONDS | github cut METHOD | github refuse END-OF-PATH")
 	g := stageOf(ts).github
 	switch args[0] {
 	case "up":
@@ -197,6 +198,13 @@ func github(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			return &githubtest.Fault{Close: true}
 		})
+	case "refuse":
+		g.SetFault(func(r *http.Request, _ int) *githubtest.Fault {
+			if !strings.HasSuffix(r.URL.Path, args[1]) {
+				return nil
+			}
+			return &githubtest.Fault{Status: http.StatusForbidden, Body: `{"message": "Resource not accessible by integration"}`}
+		})
 	default:
 		ts.Fatalf("github %s?", args[0])
 	}
@@ -211,6 +219,18 @@ func writes(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%d writes at GitHub since the last look, want %s", now-s.writes, args[0])
 	}
 	s.writes = now
+}
+
+// variable wants a variable of an environment.
+func variable(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) != 3 && !(neg && len(args) == 2), "variable ENVIRONMENT NAME REGEXP; ! variable ENVIRONMENT NAME: it is not set")
+	value, set := stageOf(ts).github.Variables(args[0])[args[1]]
+	if set == (neg && len(args) == 2) {
+		ts.Fatalf("variable %s of %s: set is %v (%q)", args[1], args[0], set, value)
+	}
+	if len(args) == 3 {
+		match(ts, neg, "variable "+args[1], value, "^(?:"+args[2]+")$")
+	}
 }
 
 func pulls(ts *testscript.TestScript, neg bool, args []string) {

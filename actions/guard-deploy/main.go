@@ -1,7 +1,8 @@
 // Command guard-deploy stands before the step that deploys a signer. It fails
-// unless the signer is published on the default branch and the KMS key that
-// will be configured is the very key that is published; then it prints the
-// four settings.
+// unless the signer is published on the default branch, verifiers have had the
+// time to hear of it (or say that they have), and the KMS key that will be
+// configured is the very key that is published; then it prints the four
+// settings, and sets them as variables of an environment where it is asked to.
 //
 // What it compares are keys, not names: GetPublicKey of the key that will
 // sign against the registry that verifiers read.
@@ -10,14 +11,16 @@ package main
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
+	"strings"
 	"time"
 
-	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
-	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
@@ -30,37 +33,50 @@ var now = time.Now
 func main() { os.Exit(gha.Main(spec, now, run)) }
 
 type inputs struct {
-	SignerID     string     `input:"signer-id"`
-	KMSKeyID     string     `input:"kms-key-id"`
-	CheckSigning bool       `input:"check-signing"`
-	EnvFilePath  string     `input:"env-file-path"`
-	RegistryPath string     `input:"registry-path"`
-	ArchivePath  string     `input:"archive-path"`
-	Token        gha.Secret `input:"token"`
-	BaseBranch   string     `input:"base-branch"`
+	SignerID     string        `input:"signer-id"`
+	KMSKeyID     string        `input:"kms-key-id"`
+	VerifierURLs []string      `input:"verifier-urls"`
+	WaitFor      time.Duration `input:"wait-for"`
+	CheckSigning bool          `input:"check-signing"`
+	Environment  string        `input:"environment"`
+	EnvFilePath  string        `input:"env-file-path"`
+	RegistryPath string        `input:"registry-path"`
+	ArchivePath  string        `input:"archive-path"`
+	Token        gha.Secret    `input:"token"`
+	BaseBranch   string        `input:"base-branch"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
-	if in.SignerID == "" || in.KMSKeyID == "" {
+	switch {
+	case in.SignerID == "" || in.KMSKeyID == "":
 		return gha.Misuse("set signer-id and kms-key-id to what is about to be deployed (AUDIT_SIGNER_KID and AUDIT_SIGNING_KMS_KEY_ID)")
+	case in.WaitFor < 0:
+		return gha.Misuse("wait-for %s is negative: give the longest time to wait, such as 10m", in.WaitFor)
+	}
+	if err := readiness.Check(in.VerifierURLs); err != nil {
+		return err
 	}
 	repo, err := published.Repository(r, in.Token)
 	if err != nil {
 		return err
 	}
-	state, err := published.Base(ctx, repo, in.BaseBranch, published.PathsFor(in.RegistryPath, in.ArchivePath, ""), false)
+	g := guard{r, in, repo}
+	state, err := g.look(ctx)
 	if err != nil {
 		return err
 	}
-	d, unfit, err := deployment(ctx, in)
+	d, against, err := deployment(ctx, in, state)
 	if err != nil {
 		return err
 	}
-	if len(unfit) > 0 {
-		return closed(r, unfit)
+	ready := ""
+	if len(against) == 0 {
+		if ready, against, err = g.ready(ctx, d, state); err != nil {
+			return err
+		}
 	}
-	if why := rotation.Guard(d, state.Registry, state.Archive); len(why) > 0 {
-		return closed(r, why)
+	if len(against) > 0 {
+		return closed(r, against)
 	}
 	settings := rotation.DeploySettings(rotation.Signer{ID: in.SignerID, Algorithm: d.Algorithm, KMSKeyARN: in.KMSKeyID})
 	if in.EnvFilePath != "" {
@@ -68,51 +84,50 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			return err
 		}
 	}
+	if err := g.set(ctx, settings); err != nil {
+		return err
+	}
 	r.Output("verdict", "open")
 	r.OutputJSON("deploy-env", report.Settings(settings))
 	r.Ticket(report.FindingsTicket("deploy signer "+in.SignerID+" with KMS key "+in.KMSKeyID, "", nil))
-	r.Logf("open: signer %s is published, and KMS key %s is its key", in.SignerID, in.KMSKeyID)
-	r.Summary(report.Open(in.SignerID, settings))
+	r.Logf("open: signer %s is published, and KMS key %s is its key; %s", in.SignerID, in.KMSKeyID, ready)
+	r.Summary(report.Open(in.SignerID, ready, settings))
 	return nil
 }
 
-// deployment asks KMS what would sign, and why it could not.
-func deployment(ctx context.Context, in inputs) (d rotation.Deployment, unfit []string, err error) {
-	d = rotation.Deployment{SignerID: in.SignerID, KMSKeyID: in.KMSKeyID}
-	client, err := awskms.New(ctx, awskms.Options{})
-	if err != nil {
-		return d, nil, err
-	}
-	k, err := client.Describe(ctx, in.KMSKeyID)
-	if err != nil {
-		return d, nil, err
-	}
-	for _, why := range k.Check(nil) {
-		unfit = append(unfit, "KMS key "+k.ARN+" cannot sign audit events: "+why)
-	}
-	if len(unfit) > 0 {
-		return d, unfit, nil
-	}
-	d.KMSKeyARN, d.Algorithm = k.ARN, k.Algorithm()
-	if d.Algorithm != pubkey.HMACSHA256 {
-		if d.Key, err = client.PublicKey(ctx, k.ARN); err != nil {
-			return d, nil, err
-		}
-	}
-	if in.CheckSigning {
-		err = client.CheckSigning(ctx, in.KMSKeyID, d.Algorithm)
-	}
-	return d, nil, err
+// guard is one run's view of GitHub.
+type guard struct {
+	*gha.Run
+	in   inputs
+	repo *pullrequest.Repo
 }
 
-func closed(r *gha.Run, why []string) error {
-	var fs []finding.Finding
-	for _, w := range why {
-		fs = append(fs, finding.Finding{Rule: rotation.RuleDeployMismatch, Severity: finding.Error, Message: w})
+// look reads what is published now.
+func (g guard) look(ctx context.Context) (*published.State, error) {
+	return published.Base(ctx, g.repo, g.in.BaseBranch, published.PathsFor(g.in.RegistryPath, g.in.ArchivePath, ""), false)
+}
+
+// set sets the settings as variables of the environment that was named.
+func (g guard) set(ctx context.Context, settings [][2]string) error {
+	if g.in.Environment == "" {
+		return nil
 	}
-	r.Findings(fs)
+	changed, err := g.repo.SetVariables(ctx, g.in.Environment, report.Settings(settings))
+	if err != nil {
+		half := ""
+		if len(changed) > 0 {
+			half = fmt.Sprintf(" %s are set already, so the environment holds the settings of two signers until this has run again: deploy nothing from it before.", strings.Join(changed, ", "))
+		}
+		return fmt.Errorf("environment %q: %w. It takes a token with the permission environments: write, which GITHUB_TOKEN never has: give the token input a GitHub App token, or leave environment empty and take the output deploy-env.%s Do not deploy on the strength of this run", g.in.Environment, err, half)
+	}
+	g.Logf("environment %s: %d of %d variables set anew", g.in.Environment, len(changed), len(settings))
+	return nil
+}
+
+func closed(r *gha.Run, against []finding.Finding) error {
+	r.Findings(against)
 	r.Output("verdict", "closed")
-	r.Summary(report.Closed(fs))
-	r.Ticket(report.FindingsTicket("", "do not deploy", fs))
+	r.Summary(report.Closed(against))
+	r.Ticket(report.FindingsTicket("", "do not deploy", against))
 	return gha.Failed
 }

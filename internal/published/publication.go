@@ -32,16 +32,6 @@ func (s *State) Standby(signerID string) bool {
 	return !slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.Incoming.ID == signerID && r.Outgoing != nil })
 }
 
-// RecordOf is the record of the rotation that brought the signer with this own
-// id, nil if it is older than any.
-func (s *State) RecordOf(signerID string) *rotation.Record {
-	i := slices.IndexFunc(s.Records, func(r rotation.Record) bool { return r.Incoming.ID == signerID })
-	if i < 0 {
-		return nil
-	}
-	return &s.Records[i]
-}
-
 // MergedAt is when the pull request that publishes a signer was merged into the
 // branch, by GitHub's clock; zero where none is found that was.
 func (s *State) MergedAt(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer) (time.Time, error) {
@@ -64,4 +54,22 @@ func Verifiers(ctx context.Context, urls []string) ([]rotation.Verifier, error) 
 		list[i] = rotation.Verifier(a)
 	}
 	return list, nil
+}
+
+// Reach tells whether a published signer has reached the verifiers. It asks
+// GitHub and them only for what the answer rests on.
+func (s *State) Reach(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer, urls []string, now time.Time) (r rotation.Readiness, err error) {
+	p := rotation.Publication{SignerID: signer.ID, Files: s.Files()}
+	back := p.Files.FallsBackTo(signer.ID)
+	if r = p.Reach(now); r.State == rotation.Unproven && (back || len(urls) == 0) { // the merge is not known yet
+		if p.MergedAt, err = s.MergedAt(ctx, repo, signer); err != nil {
+			return r, err
+		}
+		r = p.Reach(now)
+	}
+	if len(urls) == 0 || back && r.State == rotation.Passed {
+		return r, nil
+	}
+	p.Verifiers, err = Verifiers(ctx, urls)
+	return p.Reach(now), err
 }

@@ -8,9 +8,10 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
 
-// Open is the summary of a deployment that may go ahead.
-func Open(signerID string, list [][2]string) string {
-	return "## ✔ Deploy signer " + code(signerID) + "\n\nThe signer is published, and the KMS key is its key. Deploy with these settings, all four together:\n\n```\n" + EnvFile(list) + "```\n"
+// Open is the summary of a deployment that may go ahead; ready says how it is
+// known that the verifiers have the signer.
+func Open(signerID, ready string, list [][2]string) string {
+	return "## ✔ Deploy signer " + code(signerID) + "\n\nThe signer is published, and the KMS key is its key; " + text(ready) + ". Deploy with these settings, all four together:\n\n```\n" + EnvFile(list) + "```\n"
 }
 
 // Closed is the summary of a deployment that must not go ahead.

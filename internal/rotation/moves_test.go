@@ -62,37 +62,6 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-func TestGuard(t *testing.T) {
-	f := files(t, `[`+entryOf("old", 1)+`,{"signerId":"new","aliases":["arn:new"],"algorithm":"ed25519","publicKey":"`+keyText(t, 2)+`"},
-		{"signerId":"mac","aliases":["arn:mac"],"algorithm":"hmac-sha256","kmsKeyId":"arn:mac"}]`, archived(entryOf("gone", 4), "retired"))
-	ed := func(seed byte) pubkey.Key {
-		k, err := pubkey.Parse(keyText(t, seed))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	for name, tc := range map[string]struct {
-		d   Deployment
-		why string // of the only reason; "" for open
-	}{
-		"fits":                 {Deployment{"new", "arn:new", "arn:new", ed(2), pubkey.Ed25519}, ""},
-		"HMAC fits":            {Deployment{"mac", "arn:mac", "arn:mac", pubkey.Key{}, pubkey.HMACSHA256}, ""},
-		"not published":        {Deployment{"next", "arn:new", "arn:new", ed(2), pubkey.Ed25519}, "Merge its add-signer pull request"},
-		"retired":              {Deployment{"gone", "arn:new", "arn:new", ed(4), pubkey.Ed25519}, "retired"},
-		"another key":          {Deployment{"new", "arn:new", "arn:new", ed(9), pubkey.Ed25519}, "fingerprint"},
-		"another signer's key": {Deployment{"new", "arn:new", "arn:new", ed(1), pubkey.Ed25519}, "that is the key of signer old"},
-		"another algorithm":    {Deployment{"new", "arn:new", "arn:new", pubkey.Key{}, pubkey.RSASHA256}, "signs with rsa-sha256"},
-		"another HMAC key":     {Deployment{"mac", "arn:mac", "arn:other", pubkey.Key{}, pubkey.HMACSHA256}, "published for KMS key"},
-		"another name":         {Deployment{"new", "alias/new", "arn:new", ed(2), pubkey.Ed25519}, "neither the id nor an alias"},
-	} {
-		why := Guard(tc.d, f.Registry, f.Archive)
-		if tc.why == "" && len(why) != 0 || tc.why != "" && (len(why) != 1 || !strings.Contains(why[0], tc.why)) {
-			t.Errorf("%s: %q, want %q", name, why, tc.why)
-		}
-	}
-}
-
 func keyText(t *testing.T, seed byte) string {
 	t.Helper()
 	_, after, _ := strings.Cut(entryOf("x", seed), `"publicKey":"`)
@@ -187,19 +156,5 @@ func TestRetireNobody(t *testing.T) {
 	f := files(t, "["+entryOf("new", 2)+","+entryOf("third", 3)+"]", "")
 	if _, err := Retire(Facts{Record: record(), Registry: f.Registry, Archive: f.Archive}, Assessment{}, Retirement{}); err == nil || !strings.Contains(err.Error(), "old is not in signers.json any more") {
 		t.Error(err)
-	}
-}
-
-// A signer without a public key has no fingerprint to be compared with.
-func TestGuardHMACSignerWithAnotherKey(t *testing.T) {
-	f := files(t, `[{"signerId":"mac","aliases":["arn:mac"],"algorithm":"hmac-sha256","kmsKeyId":"arn:mac"}]`, "")
-	k, err := pubkey.Parse(keyText(t, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, why := range Guard(Deployment{"mac", "arn:mac", "arn:mac", k, pubkey.Ed25519}, f.Registry, f.Archive) {
-		if strings.Contains(why, "fingerprint") {
-			t.Error(why)
-		}
 	}
 }

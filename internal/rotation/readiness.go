@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -20,13 +21,11 @@ type Verifier struct {
 
 // Publication is a signer's way from the default branch to the verifiers.
 type Publication struct {
-	Registry *registry.Registry
-	Archive  *registry.Archive
-	// Record is the rotation that published the signer, nil for a signer that
-	// is older than any record.
-	Record *Record
-	// MergedAt is when that rotation's pull request was merged, by GitHub's
-	// clock; zero if nobody knows.
+	// SignerID is the signer's own id, Files are what its branch holds.
+	SignerID string
+	Files    Files
+	// MergedAt is when the pull request that publishes the signer was merged,
+	// by GitHub's clock; zero if nobody knows.
 	MergedAt time.Time
 	// Verifiers are those that somebody listed.
 	Verifiers []Verifier
@@ -43,27 +42,56 @@ type Readiness struct {
 
 // Reach judges a publication. What the listed verifiers serve decides alone;
 // where none is listed, the propagation time since the merge does (Ipub of RFC
-// 7583). A signer without a record, or whose rotation has come to its end, is
-// older than any propagation.
+// 7583). It also does for a signer that is gone back to: no verifier stands in
+// the way of a retreat.
 func (p Publication) Reach(now time.Time) Readiness {
-	if len(p.Verifiers) > 0 {
-		state, detail := served(p.Verifiers, p.Registry, p.Archive)
-		return Readiness{State: state, Detail: detail}
+	aged := p.age(now)
+	if len(p.Verifiers) == 0 || aged.State == Passed && p.Files.FallsBackTo(p.SignerID) {
+		return aged
 	}
-	if p.Record == nil || p.Record.Retirement != nil {
-		return Readiness{State: Passed, Detail: "published before any rotation that is under way"}
+	state, detail := served(p.Verifiers, p.Files.Registry, p.Files.Archive)
+	return Readiness{State: state, Detail: detail}
+}
+
+// age tells whether a signer has been published for long enough. One that has
+// no record, or whose rotation has come to its end, is older than any wait.
+func (p Publication) age(now time.Time) Readiness {
+	r := p.Files.Arrival(p.SignerID)
+	if r == nil || r.Retirement != nil {
+		return Readiness{State: Passed, Detail: "it was published before any rotation that is under way"}
 	}
-	wait := time.Duration(p.Record.Policy.Propagation)
+	wait := time.Duration(r.Policy.Propagation)
 	at := p.MergedAt.Add(wait)
 	switch {
 	case wait <= 0:
-		return Readiness{State: Passed, Detail: "published; its rotation plans no propagation time"}
+		return Readiness{State: Passed, Detail: "it is published, and its rotation plans no propagation time"}
 	case p.MergedAt.IsZero():
-		return Readiness{State: Unproven, Detail: fmt.Sprintf("no merged pull request of rotation %s is found, so nobody knows since when the signer is published; list the verifiers in verifier-urls", p.Record.ID)}
+		return Readiness{State: Unproven, Detail: fmt.Sprintf("no pull request of rotation %s is found that was merged, so nobody knows since when the signer is published: list the verifiers in verifier-urls", r.ID)}
 	case now.Before(at):
-		return Readiness{Waiting, fmt.Sprintf("merged at %s; verifiers have it by %s (propagation %s)", stamp(p.MergedAt), stamp(at), wait), at}
+		return Readiness{Waiting, fmt.Sprintf("it was merged at %s and takes %s to reach every verifier: wait until %s", stamp(p.MergedAt), wait, stamp(at)), at}
 	}
-	return Readiness{State: Passed, Detail: fmt.Sprintf("published since %s, longer than its propagation of %s", stamp(p.MergedAt), wait)}
+	return Readiness{State: Passed, Detail: fmt.Sprintf("it is published since %s, longer than the propagation of %s", stamp(p.MergedAt), wait)}
+}
+
+// Arrival is the record of the rotation that brought the signer with this own
+// id, nil if it is older than any. A compromise may have made a later record
+// that names it too.
+func (f Files) Arrival(signerID string) (first *Record) {
+	for i, r := range f.Records {
+		if r.Incoming.ID == signerID && (first == nil || r.CreatedAt.Before(first.CreatedAt)) {
+			first = &f.Records[i]
+		}
+	}
+	return first
+}
+
+// FallsBackTo tells whether deploying the signer with this own id is a retreat:
+// a rotation replaces it, or was to, or it takes over from a compromised one.
+func (f Files) FallsBackTo(signerID string) bool {
+	return slices.ContainsFunc(f.Records, func(r Record) bool {
+		named := r.Outgoing != nil && r.Outgoing.ID == signerID
+		return named || r.Incoming.ID == signerID && r.Rollback != nil && r.Rollback.Mode == ModeCompromise
+	})
 }
 
 // served compares what verifiers serve with the published files. One that
@@ -116,5 +144,6 @@ func everywhere(f Facts) Gate {
 
 // reach is how far the incoming signer's publication has come.
 func (f Facts) reach() Readiness {
-	return Publication{f.Registry, f.Archive, &f.Record, f.MergedAt, f.Verifiers}.Reach(f.Now)
+	files := Files{Registry: f.Registry, Archive: f.Archive, Records: []Record{f.Record}}
+	return Publication{f.Record.Incoming.ID, files, f.MergedAt, f.Verifiers}.Reach(f.Now)
 }

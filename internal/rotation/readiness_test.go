@@ -15,6 +15,11 @@ func TestReach(t *testing.T) {
 	rec.Policy.Propagation = Duration(5 * time.Minute)
 	unhurried, done := rec, rec
 	unhurried.Policy.Propagation, done.Retirement = 0, &Retirement{}
+	next, undone := rec, rec
+	next.ID, next.Outgoing, next.Incoming = "rotate-next-1", &rec.Incoming, Signer{ID: "next", Algorithm: "ed25519"}
+	undone.Rollback = &Rollback{Mode: ModeRollback}
+	stolen := rec
+	stolen.Rollback = &Rollback{Mode: ModeCompromise}
 	good := Verifier{URL: "https://a/", RegistrySHA256: f.Registry.SHA256(), ArchiveSHA256: f.Archive.SHA256()}
 	terse := Verifier{URL: "https://b/", RegistrySHA256: f.Registry.SHA256()}
 	stale := Verifier{URL: "https://stale/", RegistrySHA256: strings.Repeat("ab", 32)}
@@ -22,29 +27,39 @@ func TestReach(t *testing.T) {
 	down := Verifier{URL: "https://down/", Problem: "connection refused"}
 	mute := Verifier{URL: "https://mute/"}
 	for name, tc := range map[string]struct {
+		signer string
 		record *Record
 		merged time.Duration // ago; negative: in the future, 0: unknown
 		list   []Verifier
 		want   GateState
 		says   string
 	}{
-		"older than any record":       {nil, 0, nil, Passed, "before any rotation"},
-		"its rotation is over":        {&done, time.Second, nil, Passed, "before any rotation"},
-		"no wait is planned":          {&unhurried, 0, nil, Passed, "no propagation time"},
-		"nobody knows since when":     {&rec, 0, nil, Unproven, "no merged pull request of rotation rotate-new-1"},
-		"just merged":                 {&rec, time.Second, nil, Waiting, "verifiers have it by 2026-03-01 12:04:59 UTC (propagation 5m0s)"},
-		"almost there":                {&rec, 5*time.Minute - 1, nil, Waiting, "by"},
-		"there":                       {&rec, 5 * time.Minute, nil, Passed, "longer than its propagation of 5m0s"},
-		"merged in the future":        {&rec, -time.Hour, nil, Waiting, "by 2026-03-01 13:05:00"},
-		"served by all":               {&rec, time.Second, []Verifier{good, terse}, Passed, "2 verifier(s) serve registry " + f.Registry.SHA256()},
-		"served by all, no record":    {nil, 0, []Verifier{good}, Passed, "1 verifier(s)"},
-		"one is stale, long since":    {&rec, 90 * time.Hour, []Verifier{good, stale}, Waiting, "1 of 2 verifiers serve other files than those published (registry " + f.Registry.SHA256()[:12] + "): https://stale/ (registry abababababab)"},
-		"one has an old archive":      {&rec, time.Second, []Verifier{behind}, Waiting, "https://behind/ (archive cdcdcdcdcdcd)"},
-		"one does not answer":         {&rec, 90 * time.Hour, []Verifier{good, down}, Unproven, "1 of 2 verifiers could not be asked: https://down/ (connection refused)"},
-		"one tells nothing":           {nil, 0, []Verifier{mute}, Unproven, "https://mute/ (it told no digest)"},
-		"one is stale and one silent": {&rec, time.Second, []Verifier{down, stale}, Waiting, "https://stale/ (registry abababababab); 1 of 2 verifiers could not be asked"},
+		"older than any record":         {"new", nil, 0, nil, Passed, "before any rotation"},
+		"its rotation is over":          {"new", &done, time.Second, nil, Passed, "before any rotation"},
+		"no wait is planned":            {"new", &unhurried, 0, nil, Passed, "no propagation time"},
+		"nobody knows since when":       {"new", &rec, 0, nil, Unproven, "no pull request of rotation rotate-new-1 is found that was merged"},
+		"just merged":                   {"new", &rec, time.Second, nil, Waiting, "takes 5m0s to reach every verifier: wait until 2026-03-01 12:04:59 UTC"},
+		"almost there":                  {"new", &rec, 5*time.Minute - 1, nil, Waiting, "until"},
+		"there":                         {"new", &rec, 5 * time.Minute, nil, Passed, "longer than the propagation of 5m0s"},
+		"merged in the future":          {"new", &rec, -time.Hour, nil, Waiting, "until 2026-03-01 13:05:00"},
+		"served by all":                 {"new", &rec, time.Second, []Verifier{good, terse}, Passed, "2 verifier(s) serve registry " + f.Registry.SHA256()},
+		"served by all, no record":      {"new", nil, 0, []Verifier{good}, Passed, "1 verifier(s)"},
+		"one is stale, long since":      {"new", &rec, 90 * time.Hour, []Verifier{good, stale}, Waiting, "1 of 2 verifiers serve other files than those published (registry " + f.Registry.SHA256()[:12] + "): https://stale/ (registry abababababab)"},
+		"one has an old archive":        {"new", &rec, time.Second, []Verifier{behind}, Waiting, "https://behind/ (archive cdcdcdcdcdcd)"},
+		"one does not answer":           {"new", &rec, 90 * time.Hour, []Verifier{good, down}, Unproven, "1 of 2 verifiers could not be asked: https://down/ (connection refused)"},
+		"one tells nothing":             {"new", nil, 0, []Verifier{mute}, Unproven, "https://mute/ (it told no digest)"},
+		"going back while it runs":      {"old", &rec, time.Second, []Verifier{stale, down}, Passed, "before any rotation that is under way"},
+		"going back after all":          {"old", &undone, time.Second, []Verifier{stale}, Passed, "before any rotation that is under way"},
+		"taking over from a stolen key": {"new", &stolen, 5 * time.Minute, []Verifier{stale}, Passed, "longer than the propagation"},
+		"taking over at once":           {"new", &stolen, time.Second, nil, Waiting, "wait until"},
+		"going on after a rollback":     {"new", &undone, time.Second, []Verifier{stale}, Waiting, "https://stale/"},
+		"going back to what is new":     {"new", &next, time.Second, []Verifier{stale}, Passed, "before any rotation that is under way"},
+		"one is stale and one silent":   {"new", &rec, time.Second, []Verifier{down, stale}, Waiting, "https://stale/ (registry abababababab); 1 of 2 verifiers could not be asked"},
 	} {
-		p := Publication{f.Registry, f.Archive, tc.record, time.Time{}, tc.list}
+		p := Publication{SignerID: tc.signer, Files: Files{Registry: f.Registry, Archive: f.Archive}, Verifiers: tc.list}
+		if tc.record != nil {
+			p.Files.Records = []Record{*tc.record}
+		}
 		if tc.merged != 0 {
 			p.MergedAt = start.Add(-tc.merged)
 		}
@@ -65,7 +80,28 @@ func TestManyVerifiersAreNamedInPart(t *testing.T) {
 	for i := range 32 {
 		all = append(all, Verifier{URL: fmt.Sprintf("https://v%d/", i), Problem: "down"})
 	}
-	if got := (Publication{Registry: f.Registry, Archive: f.Archive, Verifiers: all}).Reach(start); !strings.HasSuffix(got.Detail, "https://v7/ (down) and 24 more") {
+	if got := (Publication{Files: Files{Registry: f.Registry, Archive: f.Archive}, Verifiers: all}).Reach(start); !strings.HasSuffix(got.Detail, "https://v7/ (down) and 24 more") {
 		t.Error(got.Detail)
+	}
+}
+
+// A standby is not older than its own merge because somebody is in a hurry to
+// replace it.
+func TestReachOfAStandbyThatIsReplaced(t *testing.T) {
+	f := files(t, "["+entryOf("old", 1)+","+entryOf("new", 2)+"]", "")
+	standby, next := record(), record()
+	standby.Outgoing, standby.Policy.Propagation = nil, Duration(5*time.Minute)
+	next.ID, next.Outgoing, next.Incoming = "rotate-next-1", &standby.Incoming, Signer{ID: "next"}
+	p := Publication{SignerID: "new", Files: Files{Registry: f.Registry, Archive: f.Archive, Records: []Record{standby, next}}, MergedAt: start}
+	stale := []Verifier{{URL: "https://stale/", RegistrySHA256: "0"}}
+	for _, tc := range []struct {
+		now  time.Time
+		list []Verifier
+		want GateState
+	}{{start, nil, Waiting}, {start, stale, Waiting}, {start.Add(5 * time.Minute), nil, Passed}, {start.Add(5 * time.Minute), stale, Passed}} {
+		p.Verifiers = tc.list
+		if got := p.Reach(tc.now); got.State != tc.want {
+			t.Errorf("%+v: %+v", tc, got)
+		}
 	}
 }

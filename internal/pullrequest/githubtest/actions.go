@@ -2,6 +2,7 @@ package githubtest
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -27,8 +28,12 @@ func (s *Server) dispatch(c *call) answer {
 	return answer{status: http.StatusNoContent}
 }
 
-// variablesOf is the store of an environment, "" for the repository's own.
+// variablesOf is the store of an environment, "" for the repository's own; nil
+// where there is no such environment.
 func (s *Server) variablesOf(environment string) map[string]string {
+	if environment != "" && s.opts.Environments != nil && !slices.Contains(s.opts.Environments, environment) {
+		return nil
+	}
 	if s.variables[environment] == nil {
 		s.variables[environment] = map[string]string{}
 	}
@@ -48,6 +53,9 @@ func (s *Server) createVariable(c *call) answer {
 	var in struct{ Name, Value string }
 	c.decode(&in)
 	store, name := s.variablesOf(c.params["environment_name"]), strings.ToUpper(in.Name)
+	if store == nil {
+		return notFound()
+	}
 	if _, found := store[name]; found {
 		return refuse(http.StatusConflict, "Already exists - Variable already exists")
 	}

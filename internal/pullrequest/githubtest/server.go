@@ -37,6 +37,10 @@ type Options struct {
 	// nil grants everything.
 	Permissions map[string]string
 
+	// Environments are the deployment environments that there are; nil has
+	// every one that is asked for.
+	Environments []string
+
 	// Protected names branches that only a pull request may change.
 	Protected []string
 
