@@ -86,6 +86,7 @@ var (
 const (
 	shownOfRule  = 20
 	foldedOfRule = 1000
+	foldedInAll  = 3000
 	shownSigners = 200
 )
 
@@ -338,6 +339,7 @@ func limits(r *chain.Report) []string {
 func (p *page) findings(r *chain.Report) {
 	p.Tally = howMany(r.Findings, r.FindingsTotal) + "."
 	tones := map[finding.Severity]string{finding.Error: "bad", finding.Warning: "open", finding.Note: "quiet"}
+	room := foldedInAll
 	for _, g := range byRule(r.Findings, r.ByRule) {
 		part := rulePart{Mark: severityMarks[g.severity], Tone: tones[g.severity], Name: visible(g.rule), Count: count(g.total, "finding"), Means: prose(g.advice.Means), Do: prose(g.advice.Do)}
 		rows := make([]placeRow, 0, len(g.list))
@@ -345,7 +347,8 @@ func (p *page) findings(r *chain.Report) {
 			rows = append(rows, placeRow{orDash(visible(f.Where())), visible(f.Message)})
 		}
 		shown := min(len(rows), shownOfRule)
-		folded := min(len(rows), foldedOfRule)
+		folded := min(len(rows), max(shown, min(foldedOfRule, room)))
+		room -= folded
 		part.Shown = places{"Findings of " + part.Name, rows[:shown]}
 		part.Folded = places{fmt.Sprintf("Show %s more of %s", number(int64(folded-shown)), part.Name), rows[shown:folded]}
 		if left := g.total - int64(folded); left > 0 {

@@ -267,6 +267,23 @@ func TestHostilePage(t *testing.T) {
 	}
 }
 
+// However much there is to list, a page stays one that a browser can open.
+func TestPageIsBounded(t *testing.T) {
+	e := evidences(t)["tampered"]
+	r := *e.Chain
+	r.Findings = nil
+	r.Signers = map[string]chain.SignerUse{}
+	for n := range 50_000 {
+		r.Findings = append(r.Findings, finding.Finding{Rule: fmt.Sprintf("rule-%d", n%40), Severity: finding.Error, Position: int64(n%12000 + 1), EventID: strings.Repeat("e", 2000), Message: strings.Repeat("m", 2000)})
+		r.Signers[fmt.Sprintf("%d-%s", n, strings.Repeat("s", 200))] = chain.SignerUse{Events: 1, FirstPosition: int64(n%12000 + 1), LastPosition: int64(n%12000 + 1), State: "unknown"}
+	}
+	r.FindingsTotal = 50_000
+	e.Chain = &r
+	if html := Page(e); len(html) > 16<<20 || !strings.Contains(string(html), "50,000 findings") {
+		t.Errorf("a page of %d bytes", len(html))
+	}
+}
+
 func elementNames(all []element) []string {
 	var names []string
 	for _, e := range all {
