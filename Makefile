@@ -10,8 +10,8 @@ GOLDEN    = $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag\.Bool."upd
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-drill: ## rehearse a whole rotation on this machine
-	go run ./cmd/drill
+drill: ## rehearse on this machine; SCENARIO=rotate|hmac|rollback|compromise|old-key-leak|truncation
+	go run ./cmd/drill -scenario=$(or $(SCENARIO),rotate)
 
 test: ## install what the tests need and is missing, run them all
 	tools/deps.sh git curl postgresql nodejs npm chromium-headless-shell

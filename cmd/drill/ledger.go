@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/auditdb/auditdbtest"
@@ -25,6 +26,9 @@ type ledger interface {
 	inputs() map[string]string
 	// forge appends an event to a copy, and gives the inputs that point there.
 	forge(ctx context.Context, kid string, sign signFunc) (map[string]string, error)
+	// cut takes the newest events off a copy, and gives the inputs that point
+	// there.
+	cut(ctx context.Context, n int) (map[string]string, error)
 	close()
 }
 
@@ -97,6 +101,13 @@ func (t *table) forge(ctx context.Context, kid string, sign signFunc) (map[strin
 	return inputs, t.appendTo(ctx, "forged", kid, 1, sign)
 }
 
+func (t *table) cut(ctx context.Context, n int) (map[string]string, error) {
+	_, err := auditdbtest.Exec(ctx, t.url, fmt.Sprintf("CREATE TABLE cut (LIKE audit_events INCLUDING ALL); INSERT INTO cut SELECT * FROM audit_events ORDER BY created_at LIMIT (SELECT count(*) - %d FROM audit_events)", n))
+	inputs := t.inputs()
+	inputs["INPUT_TABLE"] = "cut"
+	return inputs, err
+}
+
 // file is an export in NDJSON.
 type file struct {
 	path  string
@@ -155,6 +166,16 @@ func (f *file) forge(ctx context.Context, kid string, sign signFunc) (map[string
 		return nil, err
 	}
 	return copied.inputs(), copied.append(ctx, kid, 1, sign)
+}
+
+func (f *file) cut(_ context.Context, n int) (map[string]string, error) {
+	text, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	short := file{path: filepath.Join(out, "cut.ndjson")}
+	return short.inputs(), os.WriteFile(short.path, []byte(strings.Join(lines[:len(lines)-1-n], "")), 0o644)
 }
 
 func abs(path string) string {

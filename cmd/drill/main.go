@@ -3,7 +3,8 @@
 // events, a new Ed25519 key in KMS, its pull request, the gate, the merge, the
 // cut-over, the smoke test, the overlap, the archiving of the old signer, and
 // a verification of everything afterwards. On the way it tries the wrong moves
-// too, and wants each of them refused.
+// too, and wants each of them refused. Other scenarios rehearse what nobody
+// plans: see the list in scenarios.go.
 //
 // GitHub and KMS are the fakes that the tests use, on loopback; git is real,
 // and so is PostgreSQL where its programs are found (else the events are a
@@ -19,6 +20,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,16 +39,22 @@ const overlap = 4 * time.Second
 
 func main() {
 	asFile := flag.Bool("events-in-file", false, "keep the events in a file, also where PostgreSQL is found")
+	name := flag.String("scenario", "rotate", "what to rehearse: "+strings.Join(names(), ", "))
 	flag.Parse()
+	i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == *name })
+	if i < 0 {
+		fmt.Fprintf(os.Stderr, "there is no scenario %q; choose one of %s\n", *name, strings.Join(names(), ", "))
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *asFile); err != nil {
+	if err := run(ctx, *asFile, scenarios[i]); err != nil {
 		fmt.Fprintf(os.Stderr, "\n✖ the drill failed: %v\n  Look at %s/ for what each step wrote.\n", err, out)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, asFile bool) (err error) {
+func run(ctx context.Context, asFile bool, play scenario) (err error) {
 	if err := os.RemoveAll(out); err != nil {
 		return err
 	}
@@ -54,23 +63,13 @@ func run(ctx context.Context, asFile bool) (err error) {
 	}
 	t := &timeline{start: time.Now()}
 	t.heading("Set the stage")
-	w, err := build(ctx, t, asFile)
+	w, err := build(ctx, t, asFile, play.keys)
 	defer w.close()
 	defer func() { err = errors.Join(err, w.index(t, err)) }()
 	if err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		name string
-		play func(context.Context, *timeline, *world) error
-	}{
-		{"Before the rotation", before},
-		{"Publish the new signer", publish},
-		{"Cut over", cutOver},
-		{"Overlap, then archive the old signer", archive},
-		{"Afterwards", afterwards},
-		{"Go back", goBack},
-	} {
+	for _, part := range play.parts {
 		t.heading(part.name)
 		if err := part.play(ctx, t, w); err != nil {
 			return err

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 )
 
 // verify runs verify-chain on a fresh checkout of the default branch, from the
@@ -41,7 +38,7 @@ func need(ok bool, r result, format string, args ...any) error {
 func before(ctx context.Context, t *timeline, w *world) error {
 	return t.play(
 		step{fmt.Sprintf("%d events by the old signer", history), func() (string, error) {
-			return "signed by KMS", w.sign(ctx, w.oldARN, pubkey.RSASHA256, history)
+			return "signed by KMS", w.sign(ctx, w.oldARN, history)
 		}},
 		step{"verify-chain: the history is sound", func() (string, error) {
 			r, err := w.verify(ctx, 0, "before", map[string]string{"INPUT_NEXT_CHECKPOINT_PATH": checkpoint()})
@@ -51,11 +48,11 @@ func before(ctx context.Context, t *timeline, w *world) error {
 
 func publish(ctx context.Context, t *timeline, w *world) error {
 	add := common(map[string]string{
-		"INPUT_KEY_SPEC": "ECC_NIST_EDWARDS25519", "INPUT_SIGNER_ID": newSigner, "INPUT_REASON": "yearly rotation (drill)",
+		"INPUT_KEY_SPEC": w.keys.spec, "INPUT_SIGNER_ID": newSigner, "INPUT_REASON": "yearly rotation (drill)",
 		"INPUT_OVERLAP": overlap.String(), "INPUT_PROPAGATION": "0s", "INPUT_DRAIN": "0s", "INPUT_ALLOW_SHORT_OVERLAP": "true",
 		"INPUT_REVIEWERS": "security-lead", "INPUT_LABELS": "key-rotation", "INPUT_CONTACTS": "on-call",
 	})
-	if err := t.play(step{"add-signer: new Ed25519 key in KMS, pull request", func() (string, error) {
+	if err := t.play(step{"add-signer: new " + w.keys.spec + " key in KMS, pull request", func() (string, error) {
 		r, err := w.act(ctx, 0, "add-signer", out, add)
 		w.add = pull{r.outputs["pull-request-number"], r.outputs["branch"], r.outputs["rotation-id"]}
 		w.newARN = r.outputs["kms-key-arn"]
@@ -93,7 +90,7 @@ func cutOver(ctx context.Context, t *timeline, w *world) error {
 	return t.play(
 		step{"a rolling deployment: both signers at work", func() (string, error) {
 			for range 5 {
-				if err := errors.Join(w.sign(ctx, w.newARN, pubkey.Ed25519, 4), w.sign(ctx, w.oldARN, pubkey.RSASHA256, 4)); err != nil {
+				if err := errors.Join(w.sign(ctx, w.newARN, 4), w.sign(ctx, w.oldARN, 4)); err != nil {
 					return "", err
 				}
 			}
@@ -101,7 +98,7 @@ func cutOver(ctx context.Context, t *timeline, w *world) error {
 		}},
 		step{"finalize waits: the old signer signed last", func() (string, error) { return w.finalize(ctx, "draining") }},
 		step{"the old signer falls silent", func() (string, error) {
-			return "200 events by the new one", w.sign(ctx, w.newARN, pubkey.Ed25519, 200)
+			return "200 events by the new one", w.sign(ctx, w.newARN, 200)
 		}},
 		step{"verify-chain: smoke test of the new signer", func() (string, error) {
 			r, err := w.verify(ctx, 0, "smoke", map[string]string{
@@ -131,13 +128,7 @@ func (w *world) finalizeInputs(phase string) map[string]string {
 func archive(ctx context.Context, t *timeline, w *world) error {
 	return t.play(
 		step{"finalize waits: the overlap is not over", func() (string, error) { return w.finalize(ctx, "retired") }},
-		step{"the overlap passes", func() (string, error) {
-			select {
-			case <-time.After(overlap + time.Second):
-			case <-ctx.Done():
-			}
-			return overlap.String(), ctx.Err()
-		}},
+		wait(ctx),
 		step{"finalize: every gate is passed, pull request", func() (string, error) {
 			r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs("finalizable"))
 			if err == nil {
@@ -163,7 +154,7 @@ func archive(ctx context.Context, t *timeline, w *world) error {
 
 func afterwards(ctx context.Context, t *timeline, w *world) error {
 	return t.play(
-		step{"the new signer goes on", func() (string, error) { return "100 events", w.sign(ctx, w.newARN, pubkey.Ed25519, 100) }},
+		step{"the new signer goes on", func() (string, error) { return "100 events", w.sign(ctx, w.newARN, 100) }},
 		step{"verify-chain: every event, old and new", func() (string, error) {
 			r, err := w.verify(ctx, 0, "after", map[string]string{"INPUT_CHECKPOINT_PATH": checkpoint(), "INPUT_NEXT_CHECKPOINT_PATH": checkpoint()})
 			if err == nil {
@@ -173,7 +164,7 @@ func afterwards(ctx context.Context, t *timeline, w *world) error {
 		}},
 		step{"the old key signs once more, in a copy: an alarm", func() (string, error) {
 			inputs, err := w.events.forge(ctx, w.oldARN, func(ctx context.Context, digest [32]byte) ([]byte, error) {
-				return w.client.Sign(ctx, w.oldARN, pubkey.RSASHA256, digest)
+				return w.client.Sign(ctx, w.oldARN, w.keys.old, digest)
 			})
 			if err != nil {
 				return "", err
@@ -213,7 +204,7 @@ func goBack(ctx context.Context, t *timeline, w *world) error {
 			}
 			return "", nil
 		}},
-		step{"the old signer signs again", func() (string, error) { return "50 events", w.sign(ctx, w.oldARN, pubkey.RSASHA256, 50) }},
+		step{"the old signer signs again", func() (string, error) { return "50 events", w.sign(ctx, w.oldARN, 50) }},
 		step{"verify-chain: every event of both", func() (string, error) {
 			r, err := w.verify(ctx, 0, "rolled-back", map[string]string{"INPUT_CHECKPOINT_PATH": checkpoint()})
 			return r.outputs["events"] + " events, " + r.outputs["verdict"], err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -30,6 +29,7 @@ const (
 
 // world is everything that the actions talk to.
 type world struct {
+	keys   keys
 	bin    string // folder of the built actions
 	github *githubtest.Server
 	kms    *kmstest.Server
@@ -64,9 +64,9 @@ func (w *world) close() {
 }
 
 // build sets the stage.
-func build(ctx context.Context, t *timeline, asFile bool) (*world, error) {
-	w := &world{}
-	var key *rsa.PrivateKey
+func build(ctx context.Context, t *timeline, asFile bool, keys keys) (*world, error) {
+	w := &world{keys: keys}
+	var material any
 	err := t.play(
 		step{"build the six actions", func() (string, error) {
 			bin, err := filepath.Abs(filepath.Join(out, "bin"))
@@ -81,12 +81,12 @@ func build(ctx context.Context, t *timeline, asFile bool) (*world, error) {
 			t.start = time.Now() // the rehearsal is timed from here
 			return "", nil
 		}},
-		step{"start KMS with the old RSA_2048 key", func() (detail string, err error) {
-			if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		step{"start KMS with the old " + keys.oldSpec + " key", func() (detail string, err error) {
+			if material, err = kmstest.Generate(keys.oldSpec); err != nil {
 				return "", err
 			}
 			w.kms = kmstest.New(kmstest.Options{})
-			w.oldARN = w.kms.Import(kmstest.Key{Material: key, Aliases: []string{"alias/audit-prod"}})
+			w.oldARN = w.kms.Import(kmstest.Key{Material: material, Aliases: []string{"alias/audit-prod"}})
 			for name, value := range w.kms.Env() {
 				os.Setenv(name, value)
 			}
@@ -98,7 +98,7 @@ func build(ctx context.Context, t *timeline, asFile bool) (*world, error) {
 	}
 	return w, t.play(
 		step{"start GitHub with the consumer repository", func() (string, error) {
-			text, err := consumerRegistry(&key.PublicKey, w.oldARN)
+			text, err := consumerRegistry(material, w.oldARN)
 			if err != nil {
 				return "", err
 			}
@@ -119,35 +119,48 @@ func build(ctx context.Context, t *timeline, asFile bool) (*world, error) {
 		}})
 }
 
-// consumerRegistry is the registry as the runbook knows it: one RSA signer,
-// with the KMS key id that Agent Manager writes as an alias.
-func consumerRegistry(key *rsa.PublicKey, arn string) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return "", err
+// consumerRegistry is the registry as the runbook knows it: one signer, with the
+// KMS key id that Agent Manager writes as an alias.
+func consumerRegistry(material any, arn string) (string, error) {
+	algorithm, public := pubkey.HMACSHA256, ""
+	if key, ok := material.(*rsa.PrivateKey); ok {
+		der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		if err != nil {
+			return "", err
+		}
+		if _, err := pubkey.ParseSPKI(der); err != nil {
+			return "", err
+		}
+		algorithm = pubkey.RSASHA256
+		public = fmt.Sprintf("\n      \"publicKey\": %s,", jsondoc.Quote(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))))
 	}
-	if _, err := pubkey.ParseSPKI(der); err != nil {
-		return "", err
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	return fmt.Sprintf(`{
   "signers": [
     {
       "signerId": %q,
-      "algorithm": "rsa-sha256",
-      "publicKey": %s,
+      "algorithm": %q,%s
       "aliases": [%q],
       "deployedAt": "2025-01-10T00:00:00Z",
       "kmsKeyId": %q
     }
   ]
 }
-`, oldSigner, jsondoc.Quote(string(text)), arn, arn), nil
+`, oldSigner, algorithm, public, arn, arn), nil
+}
+
+// keys are what a scenario rotates from and to.
+type keys struct {
+	oldSpec, spec string
+	old, new      pubkey.Algorithm
 }
 
 // sign writes events as Agent Manager does: signed by KMS, and with the
 // configured key id as signer_kid.
-func (w *world) sign(ctx context.Context, arn string, alg pubkey.Algorithm, n int) error {
+func (w *world) sign(ctx context.Context, arn string, n int) error {
+	alg := w.keys.new
+	if arn == w.oldARN {
+		alg = w.keys.old
+	}
 	return w.events.append(ctx, arn, n, func(ctx context.Context, digest [32]byte) ([]byte, error) {
 		return w.client.Sign(ctx, arn, alg, digest)
 	})
