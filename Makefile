@@ -1,6 +1,6 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz e2e mutants
+.PHONY: help drill test lint bench golden build fuzz e2e mutants reproduce
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
@@ -39,6 +39,9 @@ golden: ## rewrite the golden files; review the diff
 
 build: ## build every action into bin/
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o bin/ ./actions/...
+
+reproduce: ## build the release twice, in two folders, and compare every digest
+	tools/reproduce.sh
 
 fuzz: ## fuzz every target for FUZZTIME (30s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file func; do \

@@ -76,6 +76,7 @@ func binaries(t *testing.T) string {
 // folder beside its main, run against a GitHub, a KMS and a PostgreSQL on this
 // machine. See stage for what all stories must keep to.
 func TestStories(t *testing.T) {
+	t.Cleanup(func() { checkRoles(t) })
 	for _, action := range []string{"add-signer", "finalize", "guard-deploy", "rollback", "validate-registry", "verify-chain"} {
 		t.Run(action, func(t *testing.T) {
 			t.Parallel()
@@ -157,7 +158,9 @@ func run(ts *testscript.TestScript, s *stage, want, action string, start func(un
 	for _, file := range []string{s.outputs, s.summary} {
 		ts.Check(os.WriteFile(file, nil, 0o644))
 	}
+	off := s.watch(action)
 	err := start(unset(ts, action))
+	off()
 	code := 0
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

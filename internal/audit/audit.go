@@ -19,6 +19,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -136,6 +137,7 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 	if err != nil {
 		return nil, table, err
 	}
+	r.ToolVersion = gha.Version
 	r.Signatures = chain.SignatureChecks(set.Signatures())
 	t.conclude(r, table)
 	return r, table, nil

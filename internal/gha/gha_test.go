@@ -224,7 +224,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%v: exit code %d, printed %q", args, r.code, r.stderr)
 		}
 		for _, want := range []string{
-			"Sample\n\nAn action for tests.\n",
+			"Sample (audit-signer-rotation " + Version + ")\n\nAn action for tests.\n",
 			"  --registry-path  INPUT_REGISTRY_PATH  The registry. (default kernel/tools/signers.json)\n",
 			"  --labels         INPUT_LABELS         Labels of the pull request.\n",
 			"  (variable only)  INPUT_TOKEN          Token. (default ${{ github.token }})\n",

@@ -243,7 +243,7 @@ func distance(a, b string) int {
 func help[Inputs any](spec actionspec.Spec) string {
 	byName := fields(spec, reflect.TypeFor[Inputs]())
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s\n\n%s\n\nInputs, as --name=value or as variable:\n", spec.Name, strings.TrimSpace(spec.Description))
+	fmt.Fprintf(&text, "%s (audit-signer-rotation %s)\n\n%s\n\nInputs, as --name=value or as variable:\n", spec.Name, Version, strings.TrimSpace(spec.Description))
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, in := range ours(spec) {
 		flag := "--" + in.Name

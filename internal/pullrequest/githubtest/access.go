@@ -68,6 +68,21 @@ var permissions = map[string][]string{
 	"actions/update-repo-variable":        {"actions_variables"},
 }
 
+// Needs says which permissions a request of the log asks of a token, any one of
+// them, and at which level; none where the metadata, which every token may read,
+// are enough.
+func Needs(r Request) (anyOf []string, level string) {
+	folder, _, _ := strings.Cut(r.Operation, "/")
+	need := permissions[r.Operation]
+	if need == nil {
+		need = permissions[folder]
+	}
+	if r.Method != http.MethodGet {
+		return need, "write"
+	}
+	return need, "read"
+}
+
 // authorise answers 401, 403 or 404 as GitHub does, or lets the call pass.
 func (s *Server) authorise(r *http.Request, operation string) (answer, bool) {
 	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -78,17 +93,9 @@ func (s *Server) authorise(r *http.Request, operation string) (answer, bool) {
 	if path := r.URL.Path; strings.HasPrefix(path, "/repos/") && path != home && !strings.HasPrefix(path, home+"/") {
 		return refuse(http.StatusNotFound, "Not Found"), true
 	}
-	folder, _, _ := strings.Cut(operation, "/")
-	need := permissions[operation]
-	if need == nil {
-		need = permissions[folder]
-	}
+	need, level := Needs(Request{Operation: operation, Method: r.Method})
 	if s.opts.Permissions == nil || need == nil {
 		return answer{}, false
-	}
-	level := "read"
-	if r.Method != http.MethodGet {
-		level = "write"
 	}
 	for _, name := range need {
 		if have := s.opts.Permissions[name]; have == "write" || have == level {
