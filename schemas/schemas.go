@@ -30,6 +30,7 @@ const (
 	Checkpoint Name = "checkpoint"
 	Exceptions Name = "exceptions"
 	Report     Name = "report"
+	Shard      Name = "shard"
 	Findings   Name = "findings"
 	Gates      Name = "gates"
 	SARIF      Name = "sarif"

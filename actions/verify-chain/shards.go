@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
-	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 )
 
@@ -91,11 +89,9 @@ func join(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Te
 		if err != nil {
 			return nil, checkpoint.Table{}, err
 		}
-		p := new(chain.Part)
-		strict := json.NewDecoder(bytes.NewReader(text))
-		strict.DisallowUnknownFields()
-		if err := strict.Decode(p); err != nil {
-			return nil, checkpoint.Table{}, &jsondoc.Error{File: name, Message: "this is no report of a shard: " + err.Error() + ". Keep nothing else in the folder"}
+		p, err := audit.ParsePart(name, text)
+		if err != nil {
+			return nil, checkpoint.Table{}, err
 		}
 		parts = append(parts, p)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
 // MaxShards is what a job matrix of GitHub can hold.
@@ -218,6 +220,25 @@ func Join(ctx context.Context, s Source, t Terms, parts []*chain.Part) (*chain.R
 	}
 	t.conclude(r, table)
 	return r, table, nil
+}
+
+// ParsePart reads what a shard has left behind.
+func ParsePart(name string, src []byte) (*chain.Part, error) {
+	no := func(why string) error {
+		return &jsondoc.Error{File: name, Message: "this is no report of a shard: " + why + ". Keep nothing else that ends in .json in the folder of join-reports"}
+	}
+	violations, err := schemas.Violations(schemas.Shard, src)
+	if err != nil {
+		return nil, no("it is no JSON")
+	}
+	if len(violations) > 0 {
+		return nil, no(violations[0].String())
+	}
+	p := new(chain.Part)
+	if err := json.Unmarshal(src, p); err != nil {
+		return nil, no(err.Error())
+	}
+	return p, nil
 }
 
 // complete wants each shard of one plan once, and of a table ranges without a
