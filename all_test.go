@@ -55,6 +55,7 @@ var rooms = map[string]room{
 	"actions/verify-chain":      {6, main},
 	"cmd/bench":                 {6, main},
 	"cmd/drill":                 {6, main},
+	"cmd/verify-record":         {6, main},
 	"tools/mutants":             {6, main},
 
 	"internal/audit":     {5, joint},

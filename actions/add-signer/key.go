@@ -184,7 +184,7 @@ func newlineOfPEM(text []byte) string {
 
 // prove lets the key sign a challenge and checks the answer by the verifier's
 // own rule; nil where no key service can be asked or proof was declined.
-func (k *key) prove(ctx context.Context, in inputs) (*rotation.Possession, error) {
+func (k *key) prove(ctx context.Context, in inputs) (*pubkey.Possession, error) {
 	if k.kms == nil || !in.ProvePossession {
 		return nil, nil
 	}
@@ -203,6 +203,5 @@ func (k *key) prove(ctx context.Context, in inputs) (*rotation.Possession, error
 			return nil, err
 		}
 	}
-	proof := rotation.Possession(p)
-	return &proof, nil
+	return &p, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
@@ -46,7 +45,7 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 	if !isPublished { // under the times of the run that has made the branch
 		text = s.Registry.Add(entry(k, rec))
 	}
-	if p := rec.Possession; p != nil && !k.public.IsZero() && awskms.Possession(*p).Check(k.rotation, k.public) != nil {
+	if p := rec.Possession; p != nil && !k.public.IsZero() && p.Check(k.rotation, k.public) != nil {
 		rec.Possession = nil // whoever wrote that into the branch, it proves nothing
 	}
 	if rec.Possession == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -161,6 +162,15 @@ func afterwards(ctx context.Context, t *timeline, w *world) error {
 				err = w.keep("after")
 			}
 			return r.outputs["events"] + " events, " + r.outputs["verdict"] + ", signers " + r.outputs["signers"], err
+		}},
+		step{"verify-record: the evidence holds, offline", func() (string, error) {
+			dir := filepath.Join(out, "checkouts", "main", "kernel", "tools")
+			text, err := exec.CommandContext(ctx, filepath.Join(w.bin, "verify-record"), "-registry-path="+filepath.Join(dir, "signers.json"),
+				"-report-path="+filepath.Join(out, "report-after.json"), filepath.Join(dir, "rotations", w.add.rotation+".json")).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w:\n%s", err, text)
+			}
+			return strings.TrimSpace(string(text)), err
 		}},
 		step{"the old key signs once more, in a copy: an alarm", func() (string, error) {
 			inputs, err := w.events.forge(ctx, w.oldARN, func(ctx context.Context, digest [32]byte) ([]byte, error) {

@@ -74,7 +74,7 @@ func build(ctx context.Context, t *timeline, asFile bool, keys keys) (*world, er
 				return "", err
 			}
 			w.bin = bin
-			cmd := exec.CommandContext(ctx, "go", "build", "-o", bin+string(filepath.Separator), "./actions/...")
+			cmd := exec.CommandContext(ctx, "go", "build", "-o", bin+string(filepath.Separator), "./actions/...", "./cmd/verify-record")
 			if text, err := cmd.CombinedOutput(); err != nil {
 				return "", fmt.Errorf("%w: %s", err, text)
 			}

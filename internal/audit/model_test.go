@@ -93,14 +93,13 @@ type secretKey struct {
 // proposal is an open pull request: files that it changes, and the base that it
 // was made from.
 type proposal struct {
-	kind          string
-	base          rotation.Files
-	reg, arch     []byte
-	rec           rotation.Record
-	compromised   string
-	leavesBehind  bool
-	withdraws     bool
-	madeAt, steps int
+	kind         string
+	base         rotation.Files
+	reg, arch    []byte
+	rec          rotation.Record
+	compromised  string
+	leavesBehind bool
+	withdraws    bool
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -267,7 +266,7 @@ func (m *model) propose(name string, p proposal) {
 	if _, there := m.open[name]; there || m.IntN(8) == 0 { // there already, or killed before it was
 		return
 	}
-	p.base, p.steps = m.files, m.step
+	p.base = m.files
 	head := m.head_(p)
 	for _, f := range rotation.Judge(m.files, head, m.now, rotation.EvidenceAge) {
 		if f.Severity == finding.Error {

@@ -189,15 +189,15 @@ func TestPossessionRefusals(t *testing.T) {
 		wantError(t, genuine.Check("r-1", other), 1, "not one for this rotation and this key")
 		wantError(t, foreign.Check("r-1", key), 1, "does not verify")
 		wantError(t, genuine.Check("r-1", pubkey.Key{}), 1, "only KMS can")
-		for name, spoil := range map[string]func(*awskms.Possession){
-			"longer challenge":  func(p *awskms.Possession) { p.Challenge += "0" },
-			"shorter challenge": func(p *awskms.Possession) { p.Challenge = p.Challenge[:len(p.Challenge)-2] },
-			"upper-case nonce":  func(p *awskms.Possession) { p.Challenge = p.Challenge[:len(p.Challenge)-1] + "A" },
-			"other nonce":       func(p *awskms.Possession) { p.Challenge = p.Challenge[:len(p.Challenge)-1] + "1" },
-			"no digest":         func(p *awskms.Possession) { p.Digest = "" },
-			"other signature":   func(p *awskms.Possession) { p.Signature = foreign.Signature },
-			"no base64":         func(p *awskms.Possession) { p.Signature += "%" },
-			"no signature":      func(p *awskms.Possession) { p.Signature = "" },
+		for name, spoil := range map[string]func(*pubkey.Possession){
+			"longer challenge":  func(p *pubkey.Possession) { p.Challenge += "0" },
+			"shorter challenge": func(p *pubkey.Possession) { p.Challenge = p.Challenge[:len(p.Challenge)-2] },
+			"upper-case nonce":  func(p *pubkey.Possession) { p.Challenge = p.Challenge[:len(p.Challenge)-1] + "A" },
+			"other nonce":       func(p *pubkey.Possession) { p.Challenge = p.Challenge[:len(p.Challenge)-1] + "1" },
+			"no digest":         func(p *pubkey.Possession) { p.Digest = "" },
+			"other signature":   func(p *pubkey.Possession) { p.Signature = foreign.Signature },
+			"no base64":         func(p *pubkey.Possession) { p.Signature += "%" },
+			"no signature":      func(p *pubkey.Possession) { p.Signature = "" },
 		} {
 			p := genuine
 			spoil(&p)

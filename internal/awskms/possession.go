@@ -2,106 +2,42 @@ package awskms
 
 import (
 	"context"
-	"crypto"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 )
 
-// Possession proves that KMS can sign with the private half of a key: the
-// signature of a challenge that is made for one rotation and one key. It is
-// kept in the rotation record and can be checked offline.
-type Possession struct {
-	// Challenge is the text whose SHA-256 was signed.
-	Challenge string `json:"challenge"`
-	// Digest is that SHA-256, 64 lower-case hexadecimal digits.
-	Digest string `json:"digest"`
-	// Signature is the raw signature of the digest, in standard base64.
-	Signature string `json:"signature"`
-}
-
-// challenge is the text to sign. Its first line keeps the digest from being an
-// audit event's: such a digest is SHA-256 over JSON text and the 32 bytes of the
-// previous digest, and no JSON text begins with the letter a.
-func challenge(rotationID, identity string, nonce [32]byte) string {
-	return "audit-signer-rotation possession v1\n" + rotationID + "\n" + identity + "\n" + hex.EncodeToString(nonce[:])
-}
-
 // Prove lets KMS sign a challenge for the rotation. identity is the key's
 // fingerprint, or, for an HMAC key, which has none, its ARN; nonce is 32 random
 // bytes. The proof of an asymmetric key is to be checked with
-// [Possession.Check]; that of an HMAC key has been checked by KMS (VerifyMac)
+// [pubkey.Possession.Check]; that of an HMAC key has been checked by KMS (VerifyMac)
 // when Prove returns, and only KMS can check it. Beside what Sign needs, HMAC
 // keys need kms:VerifyMac.
-func (c *Client) Prove(ctx context.Context, keyID string, alg pubkey.Algorithm, rotationID, identity string, nonce [32]byte) (Possession, error) {
+func (c *Client) Prove(ctx context.Context, keyID string, alg pubkey.Algorithm, rotationID, identity string, nonce [32]byte) (pubkey.Possession, error) {
 	t, err := c.at(keyID)
 	if err != nil {
-		return Possession{}, err
+		return pubkey.Possession{}, err
 	}
 	if rotationID == "" || identity == "" || strings.ContainsAny(rotationID+identity, "\r\n") {
-		return Possession{}, t.refuse("rotation id and key identity of a possession proof must each be one line of text; check the rotation id")
+		return pubkey.Possession{}, t.refuse("rotation id and key identity of a possession proof must each be one line of text; check the rotation id")
 	}
-	text := challenge(rotationID, identity, nonce)
+	text := pubkey.Challenge(rotationID, identity, nonce)
 	digest := sha256.Sum256([]byte(text))
 	signature, err := c.Sign(ctx, keyID, alg, digest)
 	if err != nil {
-		return Possession{}, err
+		return pubkey.Possession{}, err
 	}
 	if alg == pubkey.HMACSHA256 {
 		ok, err := c.VerifyMAC(ctx, keyID, digest, signature)
 		if err != nil {
-			return Possession{}, err
+			return pubkey.Possession{}, err
 		}
 		if !ok {
-			return Possession{}, t.doubt("VerifyMac", "KMS does not accept the MAC that it has just made; do not use this key")
+			return pubkey.Possession{}, t.doubt("VerifyMac", "KMS does not accept the MAC that it has just made; do not use this key")
 		}
 	}
-	return Possession{text, hex.EncodeToString(digest[:]), base64.StdEncoding.EncodeToString(signature)}, nil
-}
-
-// Check verifies the proof of an asymmetric key by the rule that verifiers of
-// audit events apply: that the challenge is one for this rotation and key, and
-// that key signed it. An error, with exit code 1, means that possession is not
-// proven.
-func (p Possession) Check(rotationID string, key pubkey.Key) error {
-	if key.IsZero() {
-		return notProven("an HMAC key has no public key to check it with; only KMS can, by VerifyMac")
-	}
-	prefix := challenge(rotationID, key.Fingerprint(), [32]byte{})
-	prefix = prefix[:len(prefix)-64]
-	nonce, ok := strings.CutPrefix(p.Challenge, prefix)
-	if raw, err := hex.DecodeString(nonce); !ok || err != nil || len(raw) != 32 || strings.ToLower(nonce) != nonce {
-		return notProven("the challenge is not one for this rotation and this key")
-	}
-	digest := sha256.Sum256([]byte(p.Challenge))
-	if p.Digest != hex.EncodeToString(digest[:]) {
-		return notProven("the digest is not the challenge's SHA-256")
-	}
-	signature, err := base64.StdEncoding.Strict().DecodeString(p.Signature)
-	if err != nil {
-		return notProven("the signature is not standard base64")
-	}
-	switch key.Algorithm() {
-	case pubkey.RSASHA256:
-		err = rsa.VerifyPKCS1v15(key.RSA(), crypto.SHA256, digest[:], signature)
-	case pubkey.Ed25519:
-		if !ed25519.Verify(key.Ed25519(), digest[:], signature) {
-			err = errors.New("ed25519: verification error")
-		}
-	}
-	if err != nil {
-		return notProven(fmt.Sprintf("the signature does not verify under %s (%v)", key.Fingerprint(), err))
-	}
-	return nil
-}
-
-func notProven(reason string) error {
-	return &Error{Message: "possession of the key is not proven: " + reason + "; prove it anew, and do not publish this key before", exit: 1}
+	return pubkey.Possession{Challenge: text, Digest: hex.EncodeToString(digest[:]), Signature: base64.StdEncoding.EncodeToString(signature)}, nil
 }

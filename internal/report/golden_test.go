@@ -11,6 +11,7 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
@@ -41,7 +42,7 @@ func texts(t *testing.T) map[string]string {
 		Version: 1, ID: "rotate-v2-fb04dcb6", CreatedAt: noon, Actor: "release-captain", Reason: "the yearly rotation, see <incident> #12",
 		Outgoing:   &rotation.Signer{ID: "v1", Algorithm: "rsa-sha256", Fingerprint: strings.Repeat("01", 32), KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/1"},
 		Incoming:   rotation.Signer{ID: "v2", Algorithm: "ed25519", Fingerprint: strings.Repeat("23", 32), KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/2"},
-		Possession: &rotation.Possession{}, Policy: rotation.Policy{Overlap: rotation.Duration(48 * time.Hour), Propagation: rotation.Duration(5 * time.Minute)},
+		Possession: &pubkey.Possession{}, Policy: rotation.Policy{Overlap: rotation.Duration(48 * time.Hour), Propagation: rotation.Duration(5 * time.Minute)},
 	}
 	gates := func(states ...rotation.GateState) []rotation.Gate {
 		var all []rotation.Gate

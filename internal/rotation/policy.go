@@ -133,6 +133,19 @@ func (j *judge) fits(r Record, named Signer, as string) {
 		j.about(RuleRecord, finding.Error, r.ID, "the record of rotation %s names the %s signer %s, which is not in %s", r.ID, as, named.ID, j.head.Registry.Name)
 	case !same(is, named):
 		j.about(RuleRecord, finding.Error, r.ID, "the record of rotation %s and %s disagree on the key of the %s signer %s", r.ID, j.head.Registry.Name, as, named.ID)
+	case as == "incoming":
+		j.possession(r, s.Key)
+	}
+}
+
+// possession wants a proof that stands in a record to prove something. The one
+// of an HMAC key only KMS can check.
+func (j *judge) possession(r Record, key pubkey.Key) {
+	if r.Possession == nil || key.IsZero() {
+		return
+	}
+	if err := r.Possession.Check(r.ID, key); err != nil {
+		j.about(RuleRecord, finding.Error, r.ID, "in the record of rotation %s, %s", r.ID, err)
 	}
 }
 
@@ -225,6 +238,30 @@ var mayBeOff = []string{"G4", "G5", "G6"}
 // allGates are the gates of a retirement, in the order of Evaluate.
 var allGates = []string{"G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"}
 
+// gates wants each gate once, passed, or off where that is possible; it gives
+// those that are off.
+func (j *judge) gates(list []Gate, id string, at func(rule, format string, args ...any)) (off []string) {
+	states := map[string]GateState{}
+	for _, g := range list {
+		was, twice := states[g.ID]
+		states[g.ID] = g.State
+		switch {
+		case twice:
+			at(RuleUnproven, "gate %s stands twice in the record of rotation %s (%s and %s)", g.ID, id, was, g.State)
+		case g.State == Off && slices.Contains(mayBeOff, g.ID):
+			off = append(off, g.ID+" "+g.Name+" ("+g.Detail+")")
+		case g.State != Passed:
+			at(RuleUnproven, "gate %s (%s) is %s", g.ID, g.Name, g.State)
+		}
+	}
+	for _, gate := range allGates {
+		if _, ok := states[gate]; !ok {
+			at(RuleUnproven, "gate %s was not judged", gate)
+		}
+	}
+	return off
+}
+
 // proven holds the evidence against what is archived and against the base.
 func (j *judge) proven(item registry.Retired, rec *Record, at func(rule, format string, args ...any)) {
 	r := rec.Judged()
@@ -232,24 +269,7 @@ func (j *judge) proven(item registry.Retired, rec *Record, at func(rule, format 
 	if r.Boundary.Position != item.Boundary.Position || r.Boundary.Digest != item.Boundary.Digest {
 		at(RuleUnproven, "its boundary is position %d in the archive and position %d in the record of rotation %s, or their digests differ", item.Boundary.Position, r.Boundary.Position, rec.ID)
 	}
-	states, off := map[string]GateState{}, []string{}
-	for _, g := range r.Gates {
-		was, twice := states[g.ID]
-		states[g.ID] = g.State
-		switch {
-		case twice:
-			at(RuleUnproven, "gate %s stands twice in the record of rotation %s (%s and %s)", g.ID, rec.ID, was, g.State)
-		case g.State == Off && slices.Contains(mayBeOff, g.ID):
-			off = append(off, g.ID+" "+g.Name+" ("+g.Detail+")")
-		case g.State != Passed:
-			at(RuleUnproven, "gate %s (%s) is %s", g.ID, g.Name, g.State)
-		}
-	}
-	for _, id := range allGates {
-		if _, ok := states[id]; !ok {
-			at(RuleUnproven, "gate %s was not judged", id)
-		}
-	}
+	off := j.gates(r.Gates, rec.ID, at)
 	if len(off) > 0 {
 		j.about(RuleGateSwitchedOff, finding.Note, rec.ID, "this retirement rests on fewer gates, by choice: %s", strings.Join(off, "; "))
 	}

@@ -29,19 +29,19 @@ import (
 // Record is the file rotations/<id>.json: who replaced what, when, why, and at
 // the end on which evidence.
 type Record struct {
-	Version      int          `json:"version"`
-	ID           string       `json:"id"`
-	CreatedAt    time.Time    `json:"createdAt"`
-	Actor        string       `json:"actor"`
-	Reason       string       `json:"reason"`
-	RunURL       string       `json:"runUrl,omitempty"`
-	Outgoing     *Signer      `json:"outgoing,omitempty"`
-	Incoming     Signer       `json:"incoming"`
-	Possession   *Possession  `json:"possession,omitempty"`
-	Policy       Policy       `json:"policy"`
-	PullRequests PullRequests `json:"pullRequests,omitzero"`
-	Retirement   *Retirement  `json:"retirement,omitempty"`
-	Rollback     *Rollback    `json:"rollback,omitempty"`
+	Version      int                `json:"version"`
+	ID           string             `json:"id"`
+	CreatedAt    time.Time          `json:"createdAt"`
+	Actor        string             `json:"actor"`
+	Reason       string             `json:"reason"`
+	RunURL       string             `json:"runUrl,omitempty"`
+	Outgoing     *Signer            `json:"outgoing,omitempty"`
+	Incoming     Signer             `json:"incoming"`
+	Possession   *pubkey.Possession `json:"possession,omitempty"`
+	Policy       Policy             `json:"policy"`
+	PullRequests PullRequests       `json:"pullRequests,omitzero"`
+	Retirement   *Retirement        `json:"retirement,omitempty"`
+	Rollback     *Rollback          `json:"rollback,omitempty"`
 }
 
 // Signer is a signer as the record remembers it.
@@ -50,14 +50,6 @@ type Signer struct {
 	Algorithm   pubkey.Algorithm `json:"algorithm"`
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	KMSKeyARN   string           `json:"kmsKeyArn,omitempty"`
-}
-
-// Possession is the proof that the incoming key can sign: the SHA-256 of
-// Challenge was signed with it. awskms made it; it can be checked offline.
-type Possession struct {
-	Challenge string `json:"challenge"`
-	Digest    string `json:"digest"`
-	Signature string `json:"signature"`
 }
 
 // Policy is the timing that the rotation was opened under. A record that lacks

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
@@ -21,7 +22,7 @@ func full(t *testing.T) Record {
 	r := record()
 	r.RunURL = "https://github.com/acme/kernel/actions/runs/1"
 	r.Outgoing.Fingerprint, r.Outgoing.KMSKeyARN = strings.Repeat("cd", 32), "arn:aws:kms:eu-west-1:111122223333:key/1"
-	r.Possession = &Possession{"a challenge\nof lines", strings.Repeat("ef", 32), "c2ln"}
+	r.Possession = &pubkey.Possession{Challenge: "a challenge\nof lines", Digest: strings.Repeat("ef", 32), Signature: "c2ln"}
 	r.Policy = Policy{Duration(4 * time.Second), Duration(5 * time.Minute), Duration(time.Hour), true}
 	r.PullRequests = PullRequests{1, 2, 3}
 	r.Retirement = &Retirement{
