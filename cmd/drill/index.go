@@ -26,12 +26,18 @@ func (w *world) keep(name string) error {
 		return err
 	}
 	reg, _ := w.github.File("main", registryF)
-	archive, _ := w.github.File("main", registry.ArchiveBeside(registryF))
-	files, err := registry.Load(registryF, []byte(reg), registry.ArchiveBeside(registryF), []byte(archive))
+	var archive []byte // none before the first signer leaves
+	if text, found := w.github.File("main", registry.ArchiveBeside(registryF)); found {
+		archive = []byte(text)
+	}
+	files, err := registry.Load(registryF, []byte(reg), registry.ArchiveBeside(registryF), archive)
 	if err != nil {
 		return err
 	}
 	w.evidence.Archive = files.Archive
+	if w.add.rotation == "" {
+		return nil
+	}
 	path := filepath.ToSlash(filepath.Join(filepath.Dir(registryF), "rotations", w.add.rotation+".json"))
 	is, _ := w.github.File("main", path)
 	rec, err := rotation.ParseRecord(path, []byte(is))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -184,7 +185,7 @@ func theft(ctx context.Context, t *timeline, w *world) error {
 		step{"verify-chain: an alarm that names the thief's three events", func() (string, error) {
 			r, err := w.verify(ctx, 1, "alarm", map[string]string{"INPUT_CHECKPOINT_PATH": checkpoint()})
 			if err == nil {
-				err = need(strings.Count(r.log, "title=retired-signer-used") == 3, r, "not three retired-signer-used")
+				err = errors.Join(need(strings.Count(r.log, "title=retired-signer-used") == 3, r, "not three retired-signer-used"), w.keep("alarm"))
 			}
 			return r.outputs["verdict"] + ", 3 retired-signer-used", err
 		}},
@@ -233,7 +234,7 @@ func truncation(ctx context.Context, t *timeline, w *world) error {
 			inputs["INPUT_CHECKPOINT_PATH"] = checkpoint()
 			r, err := w.verify(ctx, 1, "truncated", inputs)
 			if err == nil {
-				err = need(strings.Contains(r.log, "title=truncated"), r, "not truncated")
+				err = errors.Join(need(strings.Contains(r.log, "title=truncated"), r, "not truncated"), w.keep("truncated"))
 			}
 			return r.outputs["verdict"] + ", truncated", err
 		}})
