@@ -279,7 +279,7 @@ func (p *page) chain(e Evidence) {
 		p.Facts = append(p.Facts, fact{Name: "the chain is forked", Text: count(int64(len(r.Tips)), "end")})
 	}
 	if r.Signatures.Fast > 0 {
-		p.Facts = append(p.Facts, fact{Name: "signatures", Text: fmt.Sprintf("%s accepted by fast paths, of which %s were checked again by the standard library, with the same result; it alone decided about %s",
+		p.Facts = append(p.Facts, fact{Name: "signatures", Text: fmt.Sprintf("%s accepted by fast paths (%s checked again by the standard library, with the same result), %s decided by the standard library alone",
 			number(r.Signatures.Fast), number(r.Signatures.Rechecked), number(r.Signatures.Library))})
 	}
 	p.findings(r)
