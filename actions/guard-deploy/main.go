@@ -75,8 +75,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			return err
 		}
 	}
+	reminders := report.Reminders(rotation.Reminders(state.Files(), r.Now()))
 	if len(against) > 0 {
-		return closed(r, against)
+		return closed(r, against, reminders)
 	}
 	settings := rotation.DeploySettings(rotation.Signer{ID: in.SignerID, Algorithm: d.Algorithm, KMSKeyARN: in.KMSKeyID})
 	if in.EnvFilePath != "" {
@@ -91,7 +92,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	r.OutputJSON("deploy-env", report.Settings(settings))
 	r.Ticket(report.FindingsTicket("deploy signer "+in.SignerID+" with KMS key "+in.KMSKeyID, "", nil))
 	r.Logf("open: signer %s is published, and KMS key %s is its key; %s", in.SignerID, in.KMSKeyID, ready)
-	r.Summary(report.Open(in.SignerID, ready, settings))
+	r.Summary(report.Open(in.SignerID, ready, settings) + reminders)
 	return nil
 }
 
@@ -124,10 +125,10 @@ func (g guard) set(ctx context.Context, settings [][2]string) error {
 	return nil
 }
 
-func closed(r *gha.Run, against []finding.Finding) error {
+func closed(r *gha.Run, against []finding.Finding, reminders string) error {
 	r.Findings(against)
 	r.Output("verdict", "closed")
-	r.Summary(report.Closed(against))
+	r.Summary(report.Closed(against) + reminders)
 	r.Ticket(report.FindingsTicket("", "do not deploy", against))
 	return gha.Failed
 }
