@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -47,9 +46,6 @@ func shard(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.T
 	p, err := audit.Shard(ctx, s, t, in.Shard)
 	if err != nil {
 		return err
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		p.ToolVersion = info.Main.Version
 	}
 	text, err := json.Marshal(p)
 	if err != nil {

@@ -137,7 +137,6 @@ func Verify(ctx context.Context, s Source, t Terms) (*chain.Report, checkpoint.T
 	if err != nil {
 		return nil, table, err
 	}
-	r.ToolVersion = gha.Version
 	r.Signatures = chain.SignatureChecks(set.Signatures())
 	t.conclude(r, table)
 	return r, table, nil
@@ -158,6 +157,7 @@ func (t Terms) options() chain.Options {
 
 // conclude says what the report rests on, and holds it against the checkpoint.
 func (t Terms) conclude(r *chain.Report, table checkpoint.Table) {
+	r.ToolVersion = gha.Version
 	r.RegistrySHA256, r.ArchiveSHA256 = t.Registry.SHA256(), t.Archive.SHA256()
 	if t.Checkpoint != nil {
 		r.Checkpoint.From = t.Checkpoint.String()

@@ -166,7 +166,7 @@ func Shard(ctx context.Context, s Source, t Terms, name string) (*chain.Part, er
 	if err != nil {
 		return nil, err
 	}
-	p.Shard, p.Signatures = name, chain.SignatureChecks(set.Signatures())
+	p.Shard, p.ToolVersion, p.Signatures = name, gha.Version, chain.SignatureChecks(set.Signatures())
 	return p, nil
 }
 

@@ -92,9 +92,12 @@ func (v *verification) judgeRoots() {
 		case s.genesis:
 			f.Rule = RuleSecondGenesis
 			f.Message = fmt.Sprintf("this event%s starts a second chain; the longer one starts with event %s. A chain has one first event", following, first[v.trunk.root])
+		case v.apart:
+			f.Rule = RuleMissingLink
+			f.Message = fmt.Sprintf("this event%s names the predecessor %s, and follows no event of any shard that could be told: a row was removed or changed, or two rivals for one place were read in two shards. Read the chain with mode verify, which tells which", following, s.prev)
 		case len(v.segments) > v.maxPieces:
 			f.Rule = RuleMissingLink
-			f.Message = fmt.Sprintf("this event names the predecessor %s, and does not follow it; the rows fall into %d pieces, and for none of them it was looked up whether its predecessor is missing or has a rival successor", s.prev, len(v.segments))
+			f.Message = fmt.Sprintf("this event names the predecessor %s, and does not follow it; the rows fall into %d pieces, too many to tell for each whether its predecessor is missing or has a rival successor", s.prev, len(v.segments))
 		default:
 			f.Rule = RuleMissingLink
 			f.Message = fmt.Sprintf("this event%s names the predecessor %s, and no row has that digest: a row was removed or changed, or was not read", following, s.prev)
@@ -143,8 +146,12 @@ func (v *verification) judgeSuccessors(prev Digest, parent *site) {
 	if parent.more > 0 {
 		ids = append(ids, fmt.Sprintf("and %d more", parent.more))
 	}
-	f.Message = fmt.Sprintf("%d events name event %s (%s) as their predecessor: %s. Writers that append without a lock do this, and so does whoever inserts events; take a lock when appending, and review these rows",
-		int64(len(rivals))+parent.more, parent.id, prev, strings.Join(ids, ", "))
+	event := "event " + parent.id
+	if parent.id == "" { // the last one of a shard
+		event = "the event"
+	}
+	f.Message = fmt.Sprintf("%d events name %s (%s) as their predecessor: %s. Writers that append without a lock do this, and so does whoever inserts events; take a lock when appending, and review these rows",
+		int64(len(rivals))+parent.more, event, prev, strings.Join(ids, ", "))
 	if excepted == len(rivals) && parent.more == 0 {
 		f.Severity = finding.Note
 		f.Message = "excepted by review: " + f.Message

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -28,6 +29,10 @@ type Part struct {
 	Events            int64   `json:"events"`
 	NonObjectPayloads int64   `json:"nonObjectPayloads,omitempty"`
 	Segments          []Piece `json:"segments"`
+	// Ends are the events at both ends of the segments, if there are several
+	// and not too many to look where they hang: so a fork within one shard is
+	// known as such.
+	Ends []End `json:"ends,omitempty"`
 	// Findings are those whose position is known or never will be, the first
 	// of each rule; the others wait in their segments.
 	Findings      []finding.Finding `json:"findings"`
@@ -92,6 +97,31 @@ type Anchored struct {
 	CreatedAt int64  `json:"createdAt,omitempty"`
 }
 
+// End is an event on which segments may hang.
+type End struct {
+	Digest Digest `json:"digest"`
+	// Segment is the index of the segment that has it, At the place there; At
+	// is 0 if no row of the shard is that event.
+	Segment   int    `json:"segment,omitempty"`
+	At        int64  `json:"at,omitempty"`
+	EventID   string `json:"eventId,omitempty"`
+	CreatedAt int64  `json:"createdAt,omitempty"`
+	// Next are the rows of the shard that name it as their predecessor; More
+	// are those beyond the first.
+	Next []Next `json:"next,omitempty"`
+	More int64  `json:"more,omitempty"`
+}
+
+// Next is a row that names an End.
+type Next struct {
+	Digest  Digest `json:"digest"`
+	EventID string `json:"eventId"`
+}
+
+// shardPieces is how many segments of a shard are looked at again for where
+// they hang.
+const shardPieces = 1000
+
 // shardMarks bounds what waits in a part: the first findings, and of each
 // retired signer its last event, which alone decides whether any came too late.
 const shardMarks = 1000
@@ -100,9 +130,12 @@ const shardMarks = 1000
 // and all of them there, only Join can tell.
 func Shard(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Part, error) {
 	limits := most
-	limits.maxMarks = shardMarks
+	limits.maxMarks, limits.maxPieces = shardMarks, shardPieces
 	v := newVerification(o, limits)
 	if err := scan(ctx, events, max(1, v.Workers), v.examine, v.place); err != nil {
+		return nil, err
+	}
+	if err := v.locate(ctx, events); err != nil {
 		return nil, err
 	}
 	p := &Part{
@@ -114,10 +147,39 @@ func Shard(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Par
 			p.Excepted = append(p.Excepted, x.Exception)
 		}
 	}
-	for _, s := range v.joiner.finish() {
+	for _, s := range v.segments {
 		p.Segments = append(p.Segments, v.joiner.piece(s))
 	}
+	p.Ends = v.ends()
 	return p, nil
+}
+
+// ends writes down what locate has found.
+func (v *verification) ends() (ends []End) {
+	// The second pass has made the same segments; copies of one may stand for
+	// each other.
+	type shape struct {
+		prev, first, last Digest
+		events            int64
+	}
+	index := map[shape]int{}
+	for i, s := range v.segments {
+		index[shape{s.prev, s.first, s.last, s.events()}] = i
+	}
+	for d, site := range v.second.sites {
+		e := End{Digest: d, More: site.more}
+		if site.found {
+			of := site.on.of
+			e.Segment, e.At = index[shape{of.prev, of.first, of.last, of.events()}], site.at-of.start+1
+			e.EventID, e.CreatedAt = site.id, site.createdAt
+		}
+		for _, c := range site.children {
+			e.Next = append(e.Next, Next{c.digest, c.id})
+		}
+		ends = append(ends, e)
+	}
+	slices.SortFunc(ends, func(a, b End) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
+	return ends
 }
 
 // List gives all findings that the part holds, also those that wait for their
@@ -191,9 +253,9 @@ func (s *segment) digestOf(m mark, j *joiner) Digest {
 // fit together the verdict is the same, but the rows themselves are not at hand
 // to tell a missing event from one with rivals.
 func Join(parts []*Part, o Options) (*Report, error) {
-	limits := most
-	limits.maxPieces = 0
-	v := newVerification(o, limits)
+	v := newVerification(o, most)
+	v.second = newJoiner(most, map[Digest]*site{})
+	v.apart = true
 	terms := termsOf(o)
 	for _, p := range parts {
 		switch {
@@ -209,7 +271,6 @@ func Join(parts []*Part, o Options) (*Report, error) {
 		}
 	}
 	v.segments = v.joiner.finish()
-	v.second = newJoiner(v.limits, map[Digest]*site{})
 	v.judge()
 	r := v.report()
 	for _, p := range parts {
@@ -226,6 +287,7 @@ func (v *verification) take(p *Part) error {
 		return &SourceError{Message: fmt.Sprintf("the report of shard %.80q contradicts itself (%s): it was changed, or is no report of a shard", p.Shard, why)}
 	}
 	linked := int64(0)
+	segments := make([]*segment, len(p.Segments)) // as v.second has them
 	for i := range p.Segments {
 		s := &p.Segments[i]
 		if s.Events < 1 || s.Last == s.Prev || s.Genesis != (s.Prev == Digest{}) || s.Events == 1 && s.First != s.Last {
@@ -233,6 +295,16 @@ func (v *verification) take(p *Part) error {
 		}
 		linked += s.Events
 		if err := v.joiner.addPiece(s, v.joiner.segment(s)); err != nil {
+			return err
+		}
+		segments[i] = &segment{genesis: s.Genesis, prev: s.Prev, first: s.First, last: s.Last, end: s.Events, firstID: s.FirstID}
+		segments[i].load = &load{of: segments[i]}
+	}
+	if why := v.hang(p, segments); why != "" {
+		return broken(why)
+	}
+	for _, s := range segments {
+		if err := v.second.addPiece(&Piece{}, s); err != nil {
 			return err
 		}
 	}
@@ -266,6 +338,55 @@ func (v *verification) take(p *Part) error {
 		}
 	}
 	return nil
+}
+
+// hang notes on what events a part's segments hang, and may have others hang.
+// Every row that names such an event is counted once: by the part's Ends, or,
+// of a part without them, by the segment that starts with it.
+func (v *verification) hang(p *Part, segments []*segment) (broken string) {
+	at := func(d Digest) *site {
+		s := v.second.sites[d]
+		if s == nil {
+			s = &site{}
+			v.second.sites[d] = s
+		}
+		return s
+	}
+	found := func(d Digest, of *segment, position int64, id string, createdAt int64) {
+		s := at(d)
+		if s.found {
+			s.id = min(s.id, id)
+			return
+		}
+		s.found, s.on, s.at, s.id, s.createdAt = true, of.load, position-1, id, createdAt
+		of.marks = append(of.marks, mark{at: position - 1, site: s})
+	}
+	listed := map[Digest]bool{}
+	for _, e := range p.Ends {
+		if listed[e.Digest] {
+			return "an end stands there twice"
+		}
+		listed[e.Digest] = true
+		if e.At != 0 {
+			if e.Segment < 0 || e.Segment >= len(segments) || e.At < 0 || e.At > segments[e.Segment].end {
+				return "an end lies beyond its segment"
+			}
+			found(e.Digest, segments[e.Segment], e.At, e.EventID, e.CreatedAt)
+		}
+		for _, n := range e.Next {
+			at(e.Digest).adopt(child{n.Digest, n.EventID})
+		}
+		at(e.Digest).more += e.More
+	}
+	for i, s := range segments {
+		if !listed[s.last] {
+			found(s.last, s, s.end, "", p.Segments[i].Clock.Last)
+		}
+		if !s.genesis && !listed[s.prev] {
+			at(s.prev).adopt(child{s.first, s.firstID})
+		}
+	}
+	return ""
 }
 
 // segment reads a piece; what waits in it addPiece brings in.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
 
 // joined has each share of the rows examined as a shard, sends the parts
@@ -181,6 +183,118 @@ func TestShardBoundaries(t *testing.T) {
 	o.Verifier = late
 	if r, err = joined(t, share(rows), o); err != nil || r.ByRule[chain.RuleRetiredSignerUsed] != 1 || text(t, r) != text(t, verify(t, rows, o)) {
 		t.Errorf("a retired signer's late event: %v %s", err, text(t, r))
+	}
+}
+
+// A fork that people have excepted is one for shards, too, unless a boundary
+// runs between its rivals: then the verdict is failed, which is no false praise.
+func TestJoinKnowsForks(t *testing.T) {
+	rows := sound()
+	rival := rows[2].after("rival", "old", `{"n":"rival"}`)
+	forked := slices.Insert(slices.Clone(rows), 4, rival) // e1 e2 e3 e4 rival e5 e6
+	var exceptions []chain.Exception
+	for _, r := range []row{rows[3], rival} {
+		exceptions = append(exceptions, chain.Exception{Rule: chain.RuleFork, EventID: string(r.ID), Digest: r.digest, Reason: "r", ApprovedBy: "a", ApprovedAt: noon})
+	}
+	o := chain.Options{Verifier: signers, Exceptions: exceptions}
+	whole := verify(t, forked, o)
+	if whole.Verdict != chain.Verified || len(whole.Tips) != 2 {
+		t.Fatalf("%+v", whole)
+	}
+	same := 0
+	for first := 0; first <= len(forked); first++ {
+		for second := first; second <= len(forked); second++ {
+			shares := [][]row{forked[:first], forked[first:second], forked[second:]}
+			r, err := joined(t, shares, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Of an event at the end of a shard the id is not known.
+			like := r.Verdict == chain.Verified && r.Head == whole.Head && slices.Equal(r.Tips, whole.Tips) && len(r.Findings) == len(whole.Findings) && r.ExceptionsUsed == whole.ExceptionsUsed
+			switch {
+			case text(t, r) == text(t, whole):
+				same++
+			case like && (first == 3 || second == 3):
+			case r.Verdict == chain.Failed && (first == 4 || second == 4):
+			default:
+				t.Errorf("cut at %d and %d:\n%s\nin one reading\n%s", first, second, text(t, r), text(t, whole))
+			}
+			o := o
+			o.Exceptions = exceptions[:1]
+			if r, err := joined(t, shares, o); err != nil || r.Verdict != chain.Failed {
+				t.Errorf("cut at %d and %d, one rival not excepted: %v %+v", first, second, err, r)
+			}
+		}
+	}
+	if same < 20 {
+		t.Errorf("%d of 36 cuts give the same report", same)
+	}
+}
+
+// Whatever becomes of a chain, with every fork of it excepted: what one reading
+// refuses no join accepts, and what it accepts a join refuses only for a fork
+// whose rivals are in two shards.
+func TestJoinNeverPraises(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 9))
+	accepted, refused, apart := 0, 0, 0
+	for range 1500 {
+		rows := sound()
+		o := chain.Options{Verifier: signers}
+		forks := false
+		for range random.IntN(4) {
+			at := random.IntN(len(rows))
+			switch random.IntN(4) {
+			case 0:
+				rows = without(rows, at)
+			case 1:
+				rows = slices.Insert(rows, random.IntN(len(rows)+1), rows[at])
+			case 2:
+				copied := rows[at]
+				copied.ID = []byte("copy")
+				rows = slices.Insert(rows, random.IntN(len(rows)+1), copied)
+			default:
+				forks = true
+				rows = slices.Insert(rows, random.IntN(len(rows)+1), rows[at].after(fmt.Sprintf("r%d", random.IntN(1000)), "old", fmt.Sprintf(`{"r":%d}`, random.IntN(1000))))
+			}
+		}
+		for _, r := range rows {
+			o.Exceptions = append(o.Exceptions, chain.Exception{Rule: chain.RuleFork, EventID: string(r.ID), Digest: r.digest, Reason: "r", ApprovedBy: "a", ApprovedAt: noon})
+		}
+		// Exceptions that match nothing are errors: keep those that one reading uses.
+		for range 2 {
+			unused := map[string]bool{}
+			for _, f := range verify(t, rows, o).Findings {
+				if f.Severity == finding.Error && strings.Contains(f.Message, "matches no such finding") {
+					unused[f.EventID] = true
+				}
+			}
+			o.Exceptions = slices.DeleteFunc(o.Exceptions, func(x chain.Exception) bool { return unused[x.EventID] })
+		}
+		want := verify(t, rows, o)
+		for n := 1; n < 5; n++ {
+			share := cut
+			if n%2 == 0 {
+				share = dealt
+			}
+			r, err := joined(t, share(rows, random, n), o)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case want.Verdict == chain.Failed && r.Verdict != chain.Failed:
+				t.Fatalf("%d shards: %s\nin one reading\n%s", n, text(t, r), text(t, want))
+			case want.Verdict == chain.Failed:
+				refused++
+			case r.Verdict == want.Verdict && r.Head == want.Head && r.Length == want.Length && slices.Equal(r.Tips, want.Tips):
+				accepted++
+			case n == 1 || !forks:
+				t.Fatalf("%d shards: %s\nin one reading\n%s", n, text(t, r), text(t, want))
+			default:
+				apart++
+			}
+		}
+	}
+	if accepted < 300 || refused < 300 || apart < 20 {
+		t.Errorf("%d accepted, %d refused, %d with rivals apart: one side was hardly tried", accepted, refused, apart)
 	}
 }
 

@@ -105,6 +105,7 @@ type verification struct {
 	second     *joiner    // knows where they hang
 	exceptions map[exceptionKey]*exception
 	from       *Anchor // of a resumed verification
+	apart      bool    // the rows were read in shards
 	tally      tally
 	census     census
 	notObjects int64
