@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -54,14 +55,17 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"newkey":    newKey,
 	"sign":      sign,
 	"key-state": keyState,
+	"key-is":    keyIs,
 	"keys":      countKeys,
 	"calls":     countCalls,
 	"deny":      deny,
+	"stale":     stale,
 
 	// Events and time.
 	"registry": writeRegistry,
 	"public":   writePublic,
 	"events":   appendEvents,
+	"writing":  writing,
 	"postgres": postgres,
 	"sql":      sql,
 	"tamper":   tamper,
@@ -330,20 +334,32 @@ func newKey(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("add-signer has made no key")
 }
 
-// sign lets some other system sign with a key.
+// sign lets some other system sign with a key, or try to.
 func sign(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg || len(args) != 1, "sign ARN")
+	usage(ts, len(args) != 1, "sign ARN; ! sign ARN: KMS refuses")
 	k, err := stageOf(ts).key(args[0])
 	ts.Check(err)
 	do, err := k.signer()
 	ts.Check(err)
 	_, err = do(context.Background(), [32]byte{})
-	ts.Check(err)
+	switch {
+	case !neg:
+		ts.Check(err)
+	case err == nil:
+		ts.Fatalf("%s signs", args[0])
+	}
 }
 
 func keyState(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg || len(args) != 2, "key-state ARN STATE")
+	usage(ts, neg || len(args) != 2, "key-state ARN STATE: a person puts the key into it")
 	stageOf(ts).kms.SetState(args[0], args[1])
+}
+
+func keyIs(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "key-is ARN STATE: that is the state it is found in")
+	if state := stageOf(ts).kms.State(args[0]); state != args[1] {
+		ts.Fatalf("the key is %s, want %s", state, args[1])
+	}
 }
 
 func countKeys(ts *testscript.TestScript, neg bool, args []string) {
@@ -361,12 +377,26 @@ func countCalls(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func deny(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, len(args) != 1, "[!] deny OPERATION")
+	usage(ts, len(args) < 1 || neg && len(args) > 1, "deny OPERATION [ARN...]: of these keys, or of all; ! deny OPERATION")
 	if neg {
 		stageOf(ts).kms.Allow(args[0])
 		return
 	}
-	stageOf(ts).kms.Deny(args[0])
+	stageOf(ts).kms.Deny(args[0], args[1:]...)
+}
+
+// stale lets the next calls of an operation meet a replica that has not heard
+// of the last changes.
+func stale(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "stale OPERATION N: the next N calls of it do not know of the last minute")
+	var left atomic.Int64
+	left.Store(int64(number(ts, args[1])))
+	stageOf(ts).kms.SetFault(func(operation string, _ *http.Request) *kmstest.Fault {
+		if operation != args[0] || left.Add(-1) < 0 {
+			return nil
+		}
+		return &kmstest.Fault{Stale: true}
+	})
 }
 
 // writeRegistry writes a registry of entries ID=KEY; further ids after commas
@@ -411,10 +441,40 @@ func writePublic(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func appendEvents(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg || len(args) != 2 && len(args) != 3, "events N SIGNER-ID [KEY]; the key is the id's where that is an ARN")
-	k, err := stageOf(ts).key(args[len(args)-1])
+	usage(ts, neg || len(args) < 2 || len(args) > 4, "events N SIGNER-ID [KEY [pss|twice|prehashed]]; the key is the id's where that is an ARN")
+	s, name, form := stageOf(ts), args[1], ""
+	if len(args) > 2 {
+		name = args[2]
+	}
+	if len(args) > 3 {
+		form = args[3]
+	}
+	k, err := s.key(name)
 	ts.Check(err)
-	ts.Check(stageOf(ts).append(number(ts, args[0]), args[1], k))
+	sign, err := k.signer()
+	if form != "" {
+		sign, err = k.wrong(form)
+	}
+	ts.Check(err)
+	ts.Check(s.append(number(ts, args[0]), args[1], sign))
+}
+
+// writing lets a signer append events to the database, one after the other,
+// while the story goes on.
+func writing(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg != (len(args) == 0) || len(args) > 2, "writing SIGNER-ID KEY; ! writing: no more")
+	s := stageOf(ts)
+	if neg {
+		ts.Check(s.pen.stop())
+		s.pen = nil
+		return
+	}
+	k, err := s.key(args[1])
+	ts.Check(err)
+	sign, err := k.signer()
+	ts.Check(err)
+	s.pen = &pen{end: make(chan struct{}), done: make(chan error)}
+	go s.pen.write(func() error { return s.append(1, args[0], sign) })
 }
 
 // postgres makes a database with the audit table, and points the actions at it

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -52,6 +53,38 @@ type stage struct {
 	events    int
 	head      []byte
 	last      time.Time // of the newest event
+	pen       *pen
+}
+
+// pen is a writer at work beside the story.
+type pen struct {
+	end  chan struct{}
+	done chan error
+}
+
+// write goes on until it is stopped or fails.
+func (p *pen) write(one func() error) {
+	for {
+		select {
+		case <-p.end:
+			p.done <- nil
+			return
+		default:
+		}
+		if err := one(); err != nil {
+			<-p.end
+			p.done <- err
+			return
+		}
+	}
+}
+
+func (p *pen) stop() error {
+	if p == nil {
+		return nil
+	}
+	close(p.end)
+	return <-p.done
 }
 
 type stageKey struct{}
@@ -68,13 +101,16 @@ func (s *stage) now() time.Time { return time.Now().Add(time.Duration(s.skew.Loa
 
 // close ends the story and says what no story may do.
 func (s *stage) close() (bad string) {
+	if err := s.pen.stop(); err != nil {
+		bad = "the writer: " + err.Error()
+	}
 	if s.kms != nil {
 		s.kms.Close()
 	}
 	for _, v := range s.verifiers {
 		v.Close()
 	}
-	return s.closeGitHub()
+	return bad + s.closeGitHub()
 }
 
 func (s *stage) closeGitHub() (bad string) {
@@ -236,6 +272,28 @@ func (k key) signer() (func(context.Context, [32]byte) ([]byte, error), error) {
 	}, nil
 }
 
+// wrong signs in a form that the service's own adapter could produce, and that
+// no verifier takes: RSA-PSS, RSA over a digest that is hashed once more, and
+// Ed25519ph.
+func (k key) wrong(form string) (func(context.Context, [32]byte) ([]byte, error), error) {
+	if k.local == nil {
+		return nil, fmt.Errorf("only a local key signs in the form %s", form)
+	}
+	return func(_ context.Context, digest [32]byte) ([]byte, error) {
+		switch form {
+		case "pss":
+			return k.local.Sign(rand.Reader, digest[:], &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256})
+		case "twice":
+			again := sha256.Sum256(digest[:])
+			return k.local.Sign(rand.Reader, again[:], crypto.SHA256)
+		case "prehashed":
+			long := sha512.Sum512(digest[:])
+			return k.local.Sign(rand.Reader, long[:], &ed25519.Options{Hash: crypto.SHA512})
+		}
+		return nil, fmt.Errorf("no form is called %s", form)
+	}, nil
+}
+
 func decode(text string, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -244,11 +302,7 @@ func decode(text string, err error) ([]byte, error) {
 }
 
 // append lets a signer append events, to the table or to events.ndjson.
-func (s *stage) append(n int, kid string, k key) error {
-	sign, err := k.signer()
-	if err != nil {
-		return err
-	}
+func (s *stage) append(n int, kid string, sign func(context.Context, [32]byte) ([]byte, error)) error {
 	if s.database != "" {
 		w, err := auditdbtest.NewWriter(context.Background(), s.database, "audit_events")
 		if err != nil {

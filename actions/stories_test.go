@@ -80,14 +80,19 @@ func TestStories(t *testing.T) {
 	for _, action := range []string{"add-signer", "finalize", "guard-deploy", "rollback", "validate-registry", "verify-chain"} {
 		t.Run(action, func(t *testing.T) {
 			t.Parallel()
-			testscript.Run(t, testscript.Params{
-				Dir:                filepath.Join(action, "testdata"),
-				Setup:              func(env *testscript.Env) error { return setUp(t, env) },
-				Cmds:               commands,
-				RequireUniqueNames: true,
-			})
+			play(t, filepath.Join(action, "testdata"))
 		})
 	}
+}
+
+// play plays the stories of a folder.
+func play(t *testing.T, dir string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                dir,
+		Setup:              func(env *testscript.Env) error { return setUp(t, env) },
+		Cmds:               commands,
+		RequireUniqueNames: true,
+	})
 }
 
 // setUp makes a script's surroundings those of a step on a runner.

@@ -92,6 +92,14 @@ func (s *Server) SetState(keyARN, state string) {
 	s.keys[id].State = state
 }
 
+// State is the state that a key is in.
+func (s *Server) State(keyARN string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, id, _ := strings.Cut(keyARN, ":key/")
+	return s.keys[id].State
+}
+
 // Keys returns the ARNs of all keys, sorted.
 func (s *Server) Keys() []string {
 	s.mu.Lock()

@@ -80,7 +80,7 @@ type Server struct {
 	events  []event               // oldest first
 	lookups []time.Time           // LookupEvents calls of the last second
 	calls   []Call
-	denied  map[string][]string // operation to key ARNs, nil for every key
+	denied  map[string][]string // operation to key ARNs, none for every key
 	roles   map[string]string   // access key id to principal ARN
 }
 
@@ -236,7 +236,7 @@ func (s *Server) perform(c *call, r *http.Request, stale bool) (any, error) {
 	}
 	var answer any
 	var err error
-	if keys, denied := s.denied[c.operation]; denied && keys == nil {
+	if keys, denied := s.denied[c.operation]; denied && len(keys) == 0 {
 		err = c.deny("*")
 	} else {
 		answer, err = do(c)
