@@ -260,13 +260,32 @@ func quiet(f Facts, old, fresh chain.SignerUse) Gate {
 	switch {
 	case fresh.Events == 0:
 		g.State, g.Detail = Waiting, fmt.Sprintf("no event by %s yet; deploy it. Signer ids seen: %s", staying.ID, SignersSeen(f.Report))
+		if !f.MergedAt.IsZero() && f.Now.Sub(f.MergedAt) > unused {
+			g.Detail += fmt.Sprintf(". It is published since %s: if nobody means to deploy it, roll the rotation back", stamp(f.MergedAt))
+		}
 	case old.LastPosition > fresh.LastPosition:
 		g.State, g.Detail = Waiting, fmt.Sprintf("the newest event (position %d) is by the outgoing signer %s: some writer still uses it", old.LastPosition, leaving.ID)
+		if over := drained(f, fresh); !over.IsZero() && over.Before(f.Now) {
+			g.Detail += fmt.Sprintf(", though its drain was to be over at %s; find that writer", stamp(over))
+		}
 	default:
 		g.State = Passed
 		g.Detail = fmt.Sprintf("last event by %s at position %d, %d event(s) by %s, the last at position %d", leaving.ID, old.LastPosition, fresh.Events, staying.ID, fresh.LastPosition)
 	}
 	return g
+}
+
+// unused is how long a signer may stand published before the report asks
+// whether somebody has forgotten it.
+const unused = 7 * 24 * time.Hour
+
+// drained is when the last writer should have switched to the signer that
+// stays, zero where nobody has planned it.
+func drained(f Facts, staying chain.SignerUse) time.Time {
+	if f.Record.Policy.Drain == 0 || f.Record.Rollback != nil || staying.FirstCreatedAt == nil {
+		return time.Time{}
+	}
+	return staying.FirstCreatedAt.Add(time.Duration(f.Record.Policy.Drain))
 }
 
 func anchored(f Facts) Gate {
