@@ -116,7 +116,7 @@ func hurried(t *testing.T) {
 		if hurry.err = os.WriteFile(overlay, text, 0o644); hurry.err != nil {
 			return
 		}
-		build := exec.Command("go", "build", "-overlay", overlay, "-o", hurry.dir+string(filepath.Separator), "./actions/...")
+		build := exec.Command("go", "build", "-tags", "shiftedclock", "-overlay", overlay, "-o", hurry.dir+string(filepath.Separator), "./actions/...")
 		build.Dir = ".."
 		if text, err := build.CombinedOutput(); err != nil {
 			hurry.err = fmt.Errorf("go build -overlay: %w\n%s", err, text)

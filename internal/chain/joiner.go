@@ -99,11 +99,11 @@ func (j *joiner) add(e *Event, o *outcome) error {
 // said about it.
 func (j *joiner) account(s *segment, e *Event, o *outcome) {
 	kid, at := j.kid(e.Signer, o.judged), s.end-1
-	if !o.resumed { // the checkpoint has counted that one
-		s.merge(use{kid, 1, at, at, o.createdAt, o.createdAt, o.digest})
-	}
 	if at > s.start {
-		s.clock.then(clock{first: o.createdAt, last: o.createdAt}, at)
+		s.clock.then(clock{first: o.createdAt, last: o.createdAt, newest: o.createdAt}, at)
+	}
+	if !o.resumed { // the checkpoint has counted that one
+		s.merge(use{kid, 1, at, at, o.createdAt, o.createdAt, s.clock.newest, o.digest})
 	}
 	for i := range o.findings {
 		j.mark(s, mark{at: at, finding: &o.findings[i]})
@@ -127,7 +127,7 @@ func (j *joiner) grow(e *Event, o *outcome) *segment {
 			return s
 		}
 	}
-	s := &segment{genesis: o.genesis || o.resumed, prev: o.prev, first: o.digest, end: 1, firstID: clip(e.ID), clock: clock{first: o.createdAt, last: o.createdAt}}
+	s := &segment{genesis: o.genesis || o.resumed, prev: o.prev, first: o.digest, end: 1, firstID: clip(e.ID), clock: clock{first: o.createdAt, last: o.createdAt, newest: o.createdAt}}
 	s.load = &load{of: s}
 	if o.resumed {
 		s.offset = j.offset
@@ -200,6 +200,9 @@ func (j *joiner) join(s *segment) {
 		j.unlist(t)
 	}
 	j.open--
+	for i := range t.uses { // all of t was written after all of s
+		t.uses[i].notBefore = max(t.uses[i].notBefore, s.clock.newest)
+	}
 	if s.genesis || s.weight() >= t.weight() {
 		t.move(s.end - t.start)
 	} else {

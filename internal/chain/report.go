@@ -32,7 +32,10 @@ type SignerUse struct {
 	LastPosition   int64      `json:"lastPosition"`
 	FirstCreatedAt *time.Time `json:"firstCreatedAt,omitempty"`
 	LastCreatedAt  *time.Time `json:"lastCreatedAt,omitempty"`
-	LastDigest     Digest     `json:"lastDigest,omitzero"`
+	// LastNotBefore is the latest time that any event up to its last one claims.
+	// Its last event was written no earlier, whatever that one claims itself.
+	LastNotBefore *time.Time `json:"lastNotBefore,omitempty"`
+	LastDigest    Digest     `json:"lastDigest,omitzero"`
 	// Entry is the id of the registry or archive entry that speaks for this
 	// signer id, "" if none does; State is active, retired, compromised or
 	// unknown.
@@ -109,7 +112,7 @@ func (r *Report) Use(entry string) SignerUse {
 			sum.FirstPosition, sum.FirstCreatedAt = u.FirstPosition, u.FirstCreatedAt
 		}
 		if u.LastPosition > sum.LastPosition {
-			sum.LastPosition, sum.LastCreatedAt, sum.LastDigest = u.LastPosition, u.LastCreatedAt, u.LastDigest
+			sum.LastPosition, sum.LastCreatedAt, sum.LastNotBefore, sum.LastDigest = u.LastPosition, u.LastCreatedAt, u.LastNotBefore, u.LastDigest
 		}
 		sum.Events += u.Events
 		sum.Entry, sum.State = u.Entry, u.State

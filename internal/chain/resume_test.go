@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 )
@@ -132,5 +133,26 @@ func TestResumeAgainstWhole(t *testing.T) {
 	}
 	if resumed < 200 || refused < 200 {
 		t.Errorf("%d resumed, %d refused: the tables are too much alike", resumed, refused)
+	}
+}
+
+// Whoever backdates a signer's last event does not make it any older than the
+// events before it, in whatever order the rows come.
+func TestLastNotBefore(t *testing.T) {
+	rows := sound()
+	last := rows[2] // the old signer's
+	if string(last.Signer) != "old" || string(rows[3].Signer) != "new" {
+		t.Fatalf("%s, then %s", last.Signer, rows[3].Signer)
+	}
+	rows[2].CreatedAt = noon.Add(-1000 * time.Hour)
+	for seed := range uint64(50) {
+		r, err := chain.Verify(t.Context(), source(shuffled(rows, seed)), chain.Options{Verifier: signers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := r.Signers["old"]
+		if !u.LastCreatedAt.Equal(rows[2].CreatedAt) || u.LastNotBefore == nil || !u.LastNotBefore.Equal(rows[1].CreatedAt) {
+			t.Fatalf("seed %d: last at %v, not before %v, want %v", seed, u.LastCreatedAt, u.LastNotBefore, rows[1].CreatedAt)
+		}
 	}
 }

@@ -76,7 +76,7 @@ func (l *load) merge(u use) {
 			have.first, have.firstAt = u.first, u.firstAt
 		}
 		if cmp.Or(cmp.Compare(have.last, u.last), bytes.Compare(u.lastDigest[:], have.lastDigest[:]), cmp.Compare(u.lastAt, have.lastAt)) < 0 {
-			have.last, have.lastAt, have.lastDigest = u.last, u.lastAt, u.lastDigest
+			have.last, have.lastAt, have.notBefore, have.lastDigest = u.last, u.lastAt, u.notBefore, u.lastDigest
 		}
 		return
 	}
@@ -86,6 +86,7 @@ func (l *load) merge(u use) {
 // clock follows the rows' own times, Unix microseconds, 0 unknown.
 type clock struct {
 	first, last int64 // of the first and the last event
+	newest      int64 // the latest of all
 	backward    int64 // how often time ran backward from one event to the next
 	at          int64 // coordinate of the first such event
 }
@@ -101,6 +102,7 @@ func (c *clock) then(next clock, at int64) {
 	}
 	c.backward += next.backward
 	c.last = next.last
+	c.newest = max(c.newest, next.newest)
 }
 
 func ranBackward(from, to int64) bool { return from != 0 && to != 0 && from > to }
@@ -111,6 +113,7 @@ type use struct {
 	events          int64
 	first, last     int64 // coordinates
 	firstAt, lastAt int64
+	notBefore       int64 // the latest time that any event up to its last one claims
 	lastDigest      Digest
 }
 

@@ -274,6 +274,9 @@ func (v *verification) countSigners(r *Report) {
 		e := v.joiner.entries[u.kid]
 		signer := SignerUse{Events: u.events, Entry: e.entry, State: cmp.Or(e.state, "unknown")}
 		if u.last > 0 {
+			if len(v.segments) == 1 { // on branches it depends on which was joined first
+				signer.LastNotBefore = stamp(u.notBefore)
+			}
 			signer.FirstPosition, signer.FirstCreatedAt = u.first, stamp(u.firstAt)
 			signer.LastPosition, signer.LastCreatedAt, signer.LastDigest = u.last, stamp(u.lastAt), u.lastDigest
 		}

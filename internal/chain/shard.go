@@ -62,6 +62,7 @@ type Piece struct {
 type PieceClock struct {
 	First    int64 `json:"first"`
 	Last     int64 `json:"last"`
+	Newest   int64 `json:"newest,omitempty"`
 	Backward int64 `json:"backward,omitempty"` // how often it ran backward
 	At       int64 `json:"at,omitempty"`       // where for the first time
 }
@@ -76,6 +77,7 @@ type PieceUse struct {
 	Last       int64  `json:"last"`
 	FirstAt    int64  `json:"firstAt,omitempty"`
 	LastAt     int64  `json:"lastAt,omitempty"`
+	NotBefore  int64  `json:"notBefore,omitempty"`
 	LastDigest Digest `json:"lastDigest"`
 }
 
@@ -213,7 +215,7 @@ func termsOf(o Options) string {
 func (j *joiner) piece(s *segment) Piece {
 	p := Piece{
 		Genesis: s.genesis, Prev: s.prev, First: s.first, Last: s.last, Events: s.events(), FirstID: s.firstID,
-		Clock: PieceClock{First: s.clock.first, Last: s.clock.last, Backward: s.clock.backward}, Signers: []PieceUse{},
+		Clock: PieceClock{First: s.clock.first, Last: s.clock.last, Newest: s.clock.newest, Backward: s.clock.backward}, Signers: []PieceUse{},
 	}
 	if s.clock.backward > 0 {
 		p.Clock.At = s.clock.at - s.start + 1
@@ -221,7 +223,7 @@ func (j *joiner) piece(s *segment) Piece {
 	for _, u := range s.uses {
 		p.Signers = append(p.Signers, PieceUse{
 			Signer: j.kids[u.kid], Entry: j.entries[u.kid].entry, State: j.entries[u.kid].state, Events: u.events,
-			First: u.first - s.start + 1, Last: u.last - s.start + 1, FirstAt: u.firstAt, LastAt: u.lastAt, LastDigest: u.lastDigest,
+			First: u.first - s.start + 1, Last: u.last - s.start + 1, FirstAt: u.firstAt, LastAt: u.lastAt, NotBefore: u.notBefore, LastDigest: u.lastDigest,
 		})
 	}
 	for _, m := range slices.Concat(s.marks, s.late) {
@@ -393,12 +395,12 @@ func (v *verification) hang(p *Part, segments []*segment) (broken string) {
 func (j *joiner) segment(p *Piece) *segment {
 	s := &segment{
 		genesis: p.Genesis, prev: p.Prev, first: p.First, last: p.Last, end: p.Events, firstID: p.FirstID,
-		clock: clock{first: p.Clock.First, last: p.Clock.Last, backward: p.Clock.Backward, at: p.Clock.At - 1},
+		clock: clock{first: p.Clock.First, last: p.Clock.Last, newest: p.Clock.Newest, backward: p.Clock.Backward, at: p.Clock.At - 1},
 	}
 	s.load = &load{of: s}
 	for _, u := range p.Signers {
 		kid := j.kid([]byte(u.Signer), Judgement{Signer: u.Entry, State: u.State})
-		s.merge(use{kid, u.Events, u.First - 1, u.Last - 1, u.FirstAt, u.LastAt, u.LastDigest})
+		s.merge(use{kid, u.Events, u.First - 1, u.Last - 1, u.FirstAt, u.LastAt, u.NotBefore, u.LastDigest})
 	}
 	return s
 }

@@ -162,7 +162,7 @@ func Evaluate(f Facts) Assessment {
 	if undone {
 		begun = nil // the signer that stays was there before
 	}
-	quietFrom := latest(old.LastCreatedAt, begun, &since, &f.MergedAt)
+	quietFrom := latest(old.LastCreatedAt, old.LastNotBefore, begun, &since, &f.MergedAt)
 	a.DueAt = quietFrom.Add(time.Duration(f.Record.Policy.Overlap))
 	if fresh.Events > 0 {
 		a.Cutover = Cutover{fresh.FirstPosition}
