@@ -201,7 +201,7 @@ func verify(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.
 // never promise more than what has been reported.
 func tell(r *gha.Run, in inputs, files *registry.Files, rep *chain.Report, next *checkpoint.Checkpoint) error {
 	r.Findings(rep.Findings)
-	r.Summary(report.Chain(rep) + report.Reminders(rotation.Reminders(rotation.Files{Registry: files.Registry, Archive: files.Archive}, r.Now())))
+	r.Summary(report.Chain(rep) + report.Reminders(reminders(r, in, files)))
 	r.Ticket(report.ChainTicket(rep))
 	if in.ReportPath != "" {
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(rep)); err != nil {
