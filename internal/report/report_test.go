@@ -173,3 +173,22 @@ func TestNumber(t *testing.T) {
 		}
 	}
 }
+
+// A rotation that is over says so, also where its record still holds the gates;
+// what is judged of it afterwards comes first.
+func TestHeadlineOfWhatIsOver(t *testing.T) {
+	gate := func(s rotation.GateState) []rotation.Gate { return []rotation.Gate{{ID: "G5", State: s}} }
+	for _, tc := range []struct {
+		phase rotation.Phase
+		gates []rotation.Gate
+		mark  string
+	}{
+		{rotation.Archived, nil, "–"}, {rotation.Archived, gate(rotation.Passed), "–"}, {rotation.Archived, gate(rotation.Off), "–"},
+		{rotation.Archived, gate(rotation.Against), "✖"}, {rotation.Archived, gate(rotation.Unproven), "?"}, {rotation.RolledBack, gate(rotation.Waiting), "…"},
+		{rotation.Active, gate(rotation.Passed), "?"}, {rotation.Finalizable, gate(rotation.Passed), "✔"}, {rotation.Compromised, nil, "⚠"},
+	} {
+		if got := headlineOf(Status{Phase: tc.phase, Gates: tc.gates}); got.Mark != tc.mark {
+			t.Errorf("%s with %v: %+v, want %s", tc.phase, tc.gates, got, tc.mark)
+		}
+	}
+}

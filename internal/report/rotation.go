@@ -94,14 +94,14 @@ func headlineOf(s Status) headline {
 	switch {
 	case s.Phase == rotation.Compromised:
 		return headline{"⚠", "open", phase}
-	case s.Phase.Over() && len(s.Gates) == 0:
-		return headline{"–", "quiet", phase}
 	case a.Count(rotation.Against) > 0:
 		return headline{"✖", "bad", "evidence against retiring the old signer"}
 	case !a.Due():
 		return headline{"…", "open", phase + ", waiting"}
 	case a.Count(rotation.Unproven) > 0:
 		return headline{"?", "open", "not proven"}
+	case s.Phase.Over():
+		return headline{"–", "quiet", phase}
 	case s.Phase != rotation.Finalizable:
 		return headline{"?", "open", phase + ", not judged to the end"}
 	}
