@@ -200,12 +200,17 @@ func TestJudge(t *testing.T) {
 		"compromised, up to another event": {of: compromise, edit: head(func(r *Record) { r.Rollback.Boundary.Position = 4 }), want: RuleUnproven, says: "does not say that it is compromised"},
 		"compromised, without a boundary":  {of: compromise, edit: head(func(r *Record) { r.Rollback.Boundary = nil }), want: RuleUnproven, says: "does not say that it is compromised"},
 
-		"withdrawn":                         {of: withdraws},
-		"withdrawn without a rollback":      {of: withdraws, edit: head(func(r *Record) { r.Rollback = nil }), want: RuleUnproven, says: "does not name it, by its key, as the signer that leaves"},
-		"withdrawn, and it is another":      {of: withdraws, edit: func(c *change) { c.base.Records[0].Incoming.ID, c.head.Records[0].Incoming.ID = "x", "x" }, want: RuleUnproven, says: "withdraws only the incoming signer"},
-		"withdrawn with a boundary":         {of: withdraws, edit: func(c *change) { c.head.Archive.Retired[len(c.head.Archive.Retired)-1].Boundary.Position = 1 }, want: RuleUnproven, says: "only if it has signed nothing"},
-		"withdrawn as compromised":          {of: withdraws, edit: head(func(r *Record) { r.Rollback.Mode = ModeCompromise }), want: RuleUnproven, says: "withdraws only"},
-		"left behind, then archived":        {of: leaves},
+		"withdrawn":                    {of: withdraws},
+		"withdrawn without a rollback": {of: withdraws, edit: head(func(r *Record) { r.Rollback = nil }), want: RuleUnproven, says: "does not name it, by its key, as the signer that leaves"},
+		"withdrawn, and it is another": {of: withdraws, edit: func(c *change) { c.base.Records[0].Incoming.ID, c.head.Records[0].Incoming.ID = "x", "x" }, want: RuleUnproven, says: "withdraws only the incoming signer"},
+		"withdrawn with a boundary":    {of: withdraws, edit: func(c *change) { c.head.Archive.Retired[len(c.head.Archive.Retired)-1].Boundary.Position = 1 }, want: RuleUnproven, says: "only if it has signed nothing"},
+		"withdrawn as compromised":     {of: withdraws, edit: head(func(r *Record) { r.Rollback.Mode = ModeCompromise }), want: RuleUnproven, says: "withdraws only"},
+		"left behind, then archived":   {of: leaves},
+		"left behind, after a retirement": {of: leaves, edit: func(c *change) {
+			r := &Retirement{}
+			c.base.Records[0].Retirement, c.head.Records[0].Retirement = r, r
+		}},
+		"compromised, nobody named":         {of: compromise, edit: head(func(r *Record) { r.Rollback.Compromised = nil }), want: RuleUnproven, says: "does not say that it is compromised"},
 		"left behind, without evidence":     {of: leaves, edit: head(func(r *Record) { r.Rollback.Retirement = nil }), want: RuleUnproven, says: "holds no retirement"},
 		"left behind, a gate waits":         {of: leaves, edit: head(func(r *Record) { r.Rollback.Retirement.Gates[1].State = Waiting }), want: RuleUnproven, says: "gate G2"},
 		"left behind, archived twice":       {of: leaves, edit: func(c *change) { c.base.Records[0].Rollback = c.head.Records[0].Rollback }, want: RuleUnproven, says: "is over already"},
