@@ -73,9 +73,9 @@ func (k *key) fits(in inputs, s *published.State) (*rotation.Signer, error) {
 		out = current[0]
 	}
 	// At any time it must be clear which signer to expect.
-	open := slices.DeleteFunc(s.InFlight(k.rotation), func(r rotation.Record) bool { return r.ID == rotation.PromotionOf(k.signer.ID) })
+	open := slices.DeleteFunc(s.InFlight(k.rotation), func(id string) bool { return id == rotation.PromotionOf(k.signer.ID) })
 	if len(open) > 0 {
-		return nil, gha.Misuse("rotation %s is in flight: finish it (finalize) or go back (rollback) before the next one", open[0].ID)
+		return nil, gha.Misuse("rotation %s is in flight: finish it (finalize) or go back (rollback) before the next one", open[0])
 	}
 	signer := rotation.SignerOf(out)
 	return &signer, nil

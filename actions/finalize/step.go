@@ -38,10 +38,7 @@ type finalizer struct {
 func (f *finalizer) step(ctx context.Context, rec rotation.Record) (report.Status, pullrequest.Proposal, error) {
 	facts := rotation.Facts{
 		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
-		CheckpointGiven: f.terms.Checkpoint != nil, Verifiers: f.verifiers, Now: published.Clock(f.repo, f.Run),
-	}
-	for _, other := range f.state.InFlight(rec.ID) {
-		facts.InFlight = append(facts.InFlight, other.ID)
+		CheckpointGiven: f.terms.Checkpoint != nil, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
 	}
 	var err error
 	if facts.MergedAt, err = f.state.MergedAt(ctx, f.repo, rec.Incoming); err != nil {

@@ -267,7 +267,7 @@ func (m *model) propose(name string, p proposal) {
 		return
 	}
 	p.base = m.files
-	head := m.head_(p)
+	head := m.merged(p)
 	for _, f := range rotation.Judge(m.files, head, m.now, rotation.EvidenceAge) {
 		if f.Severity == finding.Error {
 			return // the action would refuse to propose it
@@ -277,8 +277,8 @@ func (m *model) propose(name string, p proposal) {
 	m.say("proposed: %s", name)
 }
 
-// head_ is what the default branch would be with a pull request merged.
-func (m *model) head_(p proposal) rotation.Files {
+// merged is what the default branch would be with a pull request merged.
+func (m *model) merged(p proposal) rotation.Files {
 	reg, arch := m.files.Registry.Bytes(), m.files.Archive.Bytes()
 	if p.reg != nil {
 		reg = p.reg
@@ -339,7 +339,7 @@ func (m *model) merge() {
 	p := m.open[name]
 	delete(m.open, name)
 	moved := p.base.Registry.SHA256() != m.files.Registry.SHA256() || p.base.Archive.SHA256() != m.files.Archive.SHA256() || len(p.base.Records) != len(m.files.Records)
-	head := m.head_(p)
+	head := m.merged(p)
 	fs := append(registry.Validate(head.Registry, head.Archive, m.now), rotation.Judge(m.files, head, m.now, rotation.EvidenceAge)...)
 	if moved || finding.Count(fs, finding.Error) > 0 {
 		m.count("refused to merge")
@@ -422,7 +422,7 @@ func (m *model) finalize() {
 		if err != nil {
 			continue
 		}
-		a.Prove(m.verify(m.head_(proposal{reg: move.Registry, arch: move.Archive, rec: move.Record})))
+		a.Prove(m.verify(m.merged(proposal{reg: move.Registry, arch: move.Archive, rec: move.Record})))
 		if a.Phase != rotation.Finalizable {
 			m.Errorf("the chain would not verify after the merge: %v", a.Gates[2])
 		}

@@ -128,15 +128,10 @@ func (s *State) readRecords(ctx context.Context, repo *pullrequest.Repo) error {
 	return nil
 }
 
-// InFlight are the rotations that are not over, without the one named except.
-func (s *State) InFlight(except string) []rotation.Record {
-	var open []rotation.Record
-	for _, r := range s.Records {
-		if r.ID != except && !rotation.PhaseWithoutChain(r, s.Registry, s.Archive).Over() {
-			open = append(open, r)
-		}
-	}
-	return open
+// InFlight are the ids of the rotations that are not over, without the one named
+// except.
+func (s *State) InFlight(except string) []string {
+	return slices.DeleteFunc(s.Files().Open(), func(id string) bool { return id == except })
 }
 
 // Files is the state as the policy of a change sees it.

@@ -103,7 +103,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("%d signers, %d retired, %d records", len(s.Registry.Signers), len(s.Archive.Retired), len(s.Records))
 	}
 	// One that replaces nobody is over as soon as it is published.
-	if in := s.InFlight(""); len(in) != 1 || in[0].ID != "rotate-b" {
+	if in := s.InFlight(""); len(in) != 1 || in[0] != "rotate-b" {
 		t.Errorf("in flight: %+v", in)
 	}
 	if in := s.InFlight("rotate-b"); len(in) != 0 {
