@@ -1,9 +1,10 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz e2e mutants reproduce
+.PHONY: help drill test lint bench golden build fuzz e2e mutants reproduce moto
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
+MOTO_PYTHON ?= tools/moto/venv/bin/python
 # The packages whose tests take -update.
 GOLDEN    = $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag\.Bool."update"' .)))
 
@@ -16,7 +17,17 @@ drill: ## rehearse on this machine; SCENARIO=rotate|hmac|rollback|compromise|old
 test: ## install what the tests need and is missing, run them all
 	tools/deps.sh git curl postgresql nodejs npm chromium-headless-shell
 	npm ci --prefix tools/axe --ignore-scripts --no-audit --no-fund --silent
+	@python3 -c 'import moto.server' 2>/dev/null || echo 'NOT TESTED here: moto is missing, so the KMS of the tests is not compared with it; make moto does that, as a job of CI does'
 	go test -shuffle=on -timeout=30m ./...
+
+moto: $(MOTO_PYTHON) ## compare the KMS of the tests with moto, installed in a folder of its own
+	MOTO_PYTHON=$(abspath $(MOTO_PYTHON)) go test -count=1 -run='^TestAgainstMoto$$' -v ./internal/awskms
+
+tools/moto/venv/bin/python: tools/moto/requirements.txt
+	tools/deps.sh python3-venv
+	python3 -m venv --clear tools/moto/venv
+	tools/moto/venv/bin/pip install --quiet --no-deps --only-binary=:all: --disable-pip-version-check -r tools/moto/requirements.txt
+	touch $@
 
 lint: ## gofmt, vet, staticcheck, actionlint, shellcheck
 	tools/deps.sh git shellcheck

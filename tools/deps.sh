@@ -9,6 +9,7 @@ has() {
     postgresql)
       command -v initdb >/dev/null || [[ -x ${PGBIN:-}/initdb ]] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
       ;;
+    python3-venv) python3 -c 'import ensurepip' 2>/dev/null ;;
     nodejs) command -v node >/dev/null ;;
     chromium-headless-shell)
       command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null
