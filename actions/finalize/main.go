@@ -146,6 +146,9 @@ func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
 			return done, fmt.Errorf("the database's clock is %s ahead of this machine's, and times prove nothing until one of them is right: nothing was judged; set the clock right and run again", ahead.Round(time.Second))
 		}
 	}
+	if err := published.Explain(ctx, f.repo, f.state.Paths, f.state.Branch, f.state.Files(), f.report); err != nil {
+		f.Logf("note: the findings do not say where an unknown signer may stand: %v", err)
+	}
 	if f.report.Verdict != chain.Verified {
 		f.Findings(f.report.Findings)
 	}

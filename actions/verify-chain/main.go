@@ -107,7 +107,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 				continue
 			}
 		}
-		return tell(r, in, files, rep, next)
+		around := beside(r, in, files)
+		explain(ctx, r, in, around, rep)
+		return tell(r, in, around, rep, next)
 	}
 	return fmt.Errorf("other runs wrote to branch %s %d times while this one verified: let one workflow write there at a time, then run again", in.CheckpointBranch, races)
 }
@@ -199,9 +201,9 @@ func verify(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.
 
 // tell reports the outcome in every form, the next checkpoint last: it must
 // never promise more than what has been reported.
-func tell(r *gha.Run, in inputs, files *registry.Files, rep *chain.Report, next *checkpoint.Checkpoint) error {
+func tell(r *gha.Run, in inputs, files rotation.Files, rep *chain.Report, next *checkpoint.Checkpoint) error {
 	r.Findings(rep.Findings)
-	r.Summary(report.Chain(rep) + report.Reminders(reminders(r, in, files)))
+	r.Summary(report.Chain(rep) + report.Reminders(rotation.Reminders(files, r.Now())))
 	r.Ticket(report.ChainTicket(rep))
 	if in.ReportPath != "" {
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(rep)); err != nil {

@@ -74,6 +74,15 @@ func (e *NotSound) ExitCode() int { return 2 }
 // records are none; a missing registry is an error unless missing is allowed,
 // and then an empty one.
 func Read(ctx context.Context, repo *pullrequest.Repo, commit string, p Paths, missing bool) (*State, error) {
+	s, err := readSigners(ctx, repo, commit, p, missing)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.readRecords(ctx, repo)
+}
+
+// readSigners reads registry and archive.
+func readSigners(ctx context.Context, repo *pullrequest.Repo, commit string, p Paths, missing bool) (*State, error) {
 	s := &State{Commit: commit, Paths: p}
 	text, found, err := repo.ReadFile(ctx, commit, p.Registry, jsondoc.MaxSize)
 	switch {
@@ -96,7 +105,7 @@ func Read(ctx context.Context, repo *pullrequest.Repo, commit string, p Paths, m
 	if f, ok := broken(files, registry.Validate(s.Registry, s.Archive, time.Time{}), missing); ok {
 		return nil, &NotSound{Finding: f}
 	}
-	return s, s.readRecords(ctx, repo)
+	return s, nil
 }
 
 func (s *State) readRecords(ctx context.Context, repo *pullrequest.Repo) error {

@@ -32,11 +32,14 @@ type Change struct {
 	Draft                                       bool
 }
 
+// branches is what all of our branches begin with.
+const branches = "audit-signer/"
+
 // Branch names the one branch of this change:
 // audit-signer/<operation>/<first 16 hex digits of SHA-256(Key)>.
 func (c Change) Branch() string {
 	sum := sha256.Sum256([]byte(c.Key))
-	return "audit-signer/" + c.Operation + "/" + hex.EncodeToString(sum[:8])
+	return branches + c.Operation + "/" + hex.EncodeToString(sum[:8])
 }
 
 // State says what Ensure found or did.

@@ -258,6 +258,31 @@ func (r *Repo) find(ctx context.Context, branch string) (*github.PullRequest, er
 	}
 }
 
+// Proposed lists the open pull requests of an operation, the newest first, from
+// this repository's own branches; where some hundreds are open, among the newest.
+func (r *Repo) Proposed(ctx context.Context, operation string) ([]Proposal, error) {
+	var list []Proposal
+	opts := &github.PullRequestListOptions{State: "open", ListOptions: github.ListOptions{PerPage: 100}}
+	for range proposedPages {
+		page, res, err := r.client.PullRequests.List(ctx, r.owner, r.name, opts)
+		if err != nil {
+			return nil, r.explain("cannot list the open pull requests", err)
+		}
+		for _, pr := range page {
+			if branch := pr.GetHead().GetRef(); strings.HasPrefix(branch, branches+operation+"/") && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name) {
+				list = append(list, proposal(branch, pr))
+			}
+		}
+		if opts.Page = res.NextPage; opts.Page == 0 {
+			break
+		}
+	}
+	return list, nil
+}
+
+// proposedPages bounds what Proposed asks for.
+const proposedPages = 5
+
 // write carries out one change of state. An answer that leaves open whether it
 // was applied (5xx, a cut connection, half a body) is followed by a pause and
 // by applied, which reads the state again; only when it says no is the change

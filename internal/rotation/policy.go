@@ -47,6 +47,20 @@ func (f Files) record(id string) *Record {
 	return &f.Records[i]
 }
 
+// Naming gives the first record that names a signer by this id or by this KMS
+// key, nil if none does.
+func (f Files) Naming(id string) *Record {
+	i := slices.IndexFunc(f.Records, func(r Record) bool {
+		return r.Incoming.goesBy(id) || r.Outgoing != nil && r.Outgoing.goesBy(id)
+	})
+	if i < 0 {
+		return nil
+	}
+	return &f.Records[i]
+}
+
+func (s Signer) goesBy(id string) bool { return s.ID == id || s.KMSKeyARN == id }
+
 // signer gives the entry whose own id this is.
 func (f Files) signer(id string) (registry.Signer, bool) {
 	s, ok := f.Registry.Find(id)

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -251,15 +252,37 @@ func (s *Set) ask(ctx context.Context, questions []question, claims []chain.Clai
 	return nil
 }
 
+// unpublished is what to do about a signer of which nothing is known.
+const unpublished = "publish its entry before it signs (add-signer), or restore the entry that was removed (rollback)"
+
 func (s *Set) unknown(c *chain.Claim) string {
 	if len(c.Signer) == 0 {
 		return "the row has a signature and names no signer"
 	}
-	hint := "publish its entry before it signs (add-signer), or restore the entry that was removed (rollback)"
+	hint := unpublished
 	if other := s.fitting(c, -1); other != "" {
 		hint = fmt.Sprintf("the signature is one of signer %q: Agent Manager writes the configured KMS key id as signer_kid, so register %.120q as an alias of that entry", other, c.Signer)
 	}
-	return fmt.Sprintf("neither registry nor archive has a signer %.120q; %s", c.Signer, hint)
+	return missing(c.Signer, hint)
+}
+
+func missing[T string | []byte](id T, hint string) string {
+	return fmt.Sprintf("neither registry nor archive has a signer %.120q; %s", id, hint)
+}
+
+// Explain puts better advice, by signer id, into the findings about signers
+// that nobody knows and whose key is nobody's: messages change, and nothing else.
+func Explain(findings []finding.Finding, advice map[string]string) {
+	better := map[string]string{}
+	for id, hint := range advice {
+		better[missing(id, unpublished)] = missing(id, hint)
+	}
+	for i := range findings {
+		f := &findings[i]
+		if message, ok := better[f.Message]; ok && f.Rule == chain.RuleUnknownSigner {
+			f.Message = message
+		}
+	}
 }
 
 func (s *Set) bad(c *chain.Claim, index int) string {

@@ -1,0 +1,126 @@
+package published_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
+)
+
+// unknowns is the report of a chain whose rows are by signers that nobody knows.
+func unknowns(t *testing.T, ids ...string) *chain.Report {
+	t.Helper()
+	r := &chain.Report{Verdict: chain.Failed, Signers: map[string]chain.SignerUse{"a": {Events: 1, Entry: "a", State: "active"}}, ByRule: map[string]int64{}}
+	files, err := registry.Load("signers.json", []byte(registryOf(entry("a", 1))), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := trust.New(files.Registry, files.Archive, trust.Options{})
+	for _, id := range ids {
+		out := make([]chain.Judgement, 1)
+		if err := set.Judge(ctx, []chain.Claim{{Signer: []byte(id), Signature: []byte("AAAA")}}, out); err != nil || out[0].Rule != chain.RuleUnknownSigner {
+			t.Fatal(out, err)
+		}
+		r.Signers[id] = chain.SignerUse{Events: 1, State: "unknown"}
+		r.ByRule[out[0].Rule]++
+		r.Findings = append(r.Findings, finding.Finding{Rule: out[0].Rule, Severity: finding.Error, EventID: id, Message: out[0].Message})
+	}
+	return r
+}
+
+func said(r *chain.Report, id string) string {
+	for _, f := range r.Findings {
+		if f.EventID == id {
+			return f.Message
+		}
+	}
+	return ""
+}
+
+func TestExplain(t *testing.T) {
+	g, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{
+		"kernel/tools/signers.json":         registryOf(entry("a", 1), entry("published", 2)),
+		"kernel/tools/signers.archive.json": archiveOf(entry("retired", 3)),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	repo, err := pullrequest.Open(pullrequest.Options{APIURL: g.URL(), Token: "t", Repository: "acme/kernel"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	propose := func(operation, key, base string, entries ...string) {
+		t.Helper()
+		c := pullrequest.Change{Operation: operation, Key: key, Base: base, BaseCommit: g.Head(base).ID, Title: key, Message: key, Body: key,
+			Files: map[string][]byte{"kernel/tools/signers.json": []byte(registryOf(entries...))}}
+		if _, err := repo.Ensure(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := g.CommitFile("next", "x", "x", "octocat"); err != nil {
+		t.Fatal(err)
+	}
+	propose("add-signer", "good", "main", entry("a", 1), entry("published", 2), entry("proposed", 4))
+	propose("add-signer", "broken", "main", entry("a", 1), entry("a", 2), entry("unsound", 5))
+	propose("add-signer", "elsewhere", "next", entry("a", 1), entry("other-base", 6))
+	propose("rollback", "other", "main", entry("a", 1), entry("other-operation", 7))
+
+	none := rotation.Files{}
+	recorded := rotation.Files{Records: []rotation.Record{record("rotate-b", "gone", "b")}}
+	ids := []string{"published", "retired", "proposed", "unsound", "other-base", "other-operation", "gone", strings.Repeat("x", 300)}
+	r := unknowns(t, ids...)
+	before := *r
+	err = published.Explain(ctx, repo, paths, "", recorded, r)
+	if err == nil || !strings.Contains(err.Error(), "duplicate-id") {
+		t.Errorf("the unsound proposal: %v", err)
+	}
+	for id, words := range map[string]string{
+		"published": "branch main has it", "retired": "branch main has it", "proposed": "pull request #1 (https://github.example/acme/kernel/pull/1) would publish it",
+		"unsound": "publish its entry before it signs", "other-base": "publish its entry before it signs", "other-operation": "publish its entry before it signs",
+		"gone": "the record of rotation rotate-b names it", ids[7]: "publish its entry before it signs",
+	} {
+		if got := said(r, id); !strings.HasPrefix(got, "neither registry nor archive has a signer") || !strings.Contains(got, words) {
+			t.Errorf("%s: %q, want %q", id, got, words)
+		}
+	}
+	if r.Verdict != before.Verdict || r.FindingsTotal != before.FindingsTotal || len(r.Findings) != len(ids) {
+		t.Errorf("more than the words has changed: %+v", r)
+	}
+
+	// Nothing is asked where every signer is known, or no repository is at hand.
+	asked := len(g.Requests())
+	if err := published.Explain(ctx, repo, paths, "", none, unknowns(t)); err != nil {
+		t.Error(err)
+	}
+	r = unknowns(t, "published")
+	if err := published.Explain(ctx, nil, paths, "", none, r); err != nil || !strings.Contains(said(r, "published"), "publish its entry") {
+		t.Errorf("%v: %s", err, said(r, "published"))
+	}
+	if n := len(g.Requests()) - asked; n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	for _, v := range g.Violations() {
+		t.Error(v)
+	}
+}
+
+// A signature that is one of a known signer says more than where the id stands.
+func TestExplainLeavesBetterAdvice(t *testing.T) {
+	fs := []finding.Finding{
+		{Rule: chain.RuleUnknownSigner, Message: `neither registry nor archive has a signer "x"; the signature is one of signer "a"`},
+		{Rule: chain.RuleBadSignature, Message: said(unknowns(t, "x"), "x")},
+	}
+	was := fs[1].Message
+	trust.Explain(fs, map[string]string{"x": "go there"})
+	if !strings.HasSuffix(fs[0].Message, `signer "a"`) || fs[1].Message != was {
+		t.Error(fs)
+	}
+}
