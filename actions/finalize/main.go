@@ -16,6 +16,7 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
@@ -69,13 +70,13 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return err
 	}
 	f := finalizer{Run: r, inputs: in, repo: repo, state: state}
+	if err := f.ask(ctx); err != nil {
+		return err
+	}
 	if len(open) > 0 || in.DisableKMSKey {
 		done, err := f.verify(ctx)
 		defer done()
 		if err != nil {
-			return err
-		}
-		if f.verifiers, err = published.Verifiers(ctx, in.VerifierURLs); err != nil {
 			return err
 		}
 	}
@@ -113,12 +114,30 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			return err
 		}
 	}
-	return tell(r, in, state, statuses, proposal)
+	return f.tell(statuses, proposal)
+}
+
+// ask asks the verifiers what they serve. Those that may trust a compromised key
+// are named before anything else is done, and in every run until none is left.
+func (f *finalizer) ask(ctx context.Context) (err error) {
+	if f.verifiers, err = published.Verifiers(ctx, f.inputs.VerifierURLs); err != nil {
+		return err
+	}
+	f.trusting = f.state.Files().Trusting(f.verifiers)
+	f.Findings(f.trusting)
+	return nil
 }
 
 // over is the status of a rotation of which nothing is left to be judged.
 func (f *finalizer) over(rec rotation.Record) report.Status {
-	return report.NewStatus(rec, rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, f.state.Registry, f.state.Archive)})
+	s := report.NewStatus(rec, rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, f.state.Registry, f.state.Archive)})
+	if s.Phase == rotation.Compromised && len(f.verifiers) > 0 {
+		s.Next = fmt.Sprintf("All %d verifiers serve the files that bound the compromised key.", len(f.verifiers))
+		if n := len(f.trusting); n > 0 {
+			s.Next = fmt.Sprintf("Refresh the verifiers: %d of %d may trust the compromised key still. The run's summary names them.", n, len(f.verifiers))
+		}
+	}
+	return s
 }
 
 // verify reads the whole chain from the primary: a standby may lag behind, and
@@ -181,8 +200,10 @@ func choose(in inputs, s *published.State) (open, over []rotation.Record, err er
 
 // tell reports the outcome in every form; the exit code follows from the
 // gates: evidence against one is 1; a missing proof is 3, once nothing else is
-// waited for; waiting is 0.
-func tell(r *gha.Run, in inputs, s *published.State, statuses []report.Status, p pullrequest.Proposal) error {
+// waited for; waiting is 0. A verifier that may trust a compromised key counts
+// like a gate.
+func (f *finalizer) tell(statuses []report.Status, p pullrequest.Proposal) error {
+	r, in := f.Run, f.inputs
 	phase, id, gates := "none", "", map[string]rotation.GateState{}
 	against, unproven := 0, 0
 	for _, s := range statuses {
@@ -212,17 +233,17 @@ func tell(r *gha.Run, in inputs, s *published.State, statuses []report.Status, p
 			r.Logf("note: %s", note)
 		}
 	}
-	r.Summary(report.Gates(statuses) + report.Reminders(rotation.Reminders(s.Files(), r.Now())))
-	r.Ticket(report.GatesTicket(statuses))
+	r.Summary(report.Gates(statuses, f.trusting) + report.Reminders(rotation.Reminders(f.state.Files(), r.Now())))
+	r.Ticket(report.GatesTicket(statuses, f.trusting))
 	if in.ReportPath != "" {
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(report.Rotations{Version: 1, Rotations: append([]report.Status{}, statuses...)})); err != nil {
 			return err
 		}
 	}
 	switch {
-	case against > 0:
+	case against > 0 || finding.Count(f.trusting, finding.Error) > 0:
 		return gha.Failed
-	case unproven > 0:
+	case unproven > 0 || len(f.trusting) > 0:
 		return gha.Undecided
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/cloudtrail"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
@@ -28,8 +29,10 @@ type finalizer struct {
 	source audit.Source
 	terms  audit.Terms
 	report *chain.Report
-	// verifiers are what the listed verifiers serve.
+	// verifiers are what the listed verifiers serve, trusting those of them that
+	// may trust a compromised key still.
 	verifiers []rotation.Verifier
+	trusting  []finding.Finding
 	first     string // the rotation for which this run has a pull request
 }
 

@@ -88,11 +88,15 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := g.set(ctx, settings); err != nil {
 		return err
 	}
+	trusting, err := g.trusting(ctx, state)
+	if err != nil {
+		return err
+	}
 	r.Output("verdict", "open")
 	r.OutputJSON("deploy-env", report.Settings(settings))
 	r.Ticket(report.FindingsTicket("deploy signer "+in.SignerID+" with KMS key "+in.KMSKeyID, "", nil))
 	r.Logf("open: signer %s is published, and KMS key %s is its key; %s", in.SignerID, in.KMSKeyID, ready)
-	r.Summary(report.Open(in.SignerID, ready, settings) + reminders)
+	r.Summary(report.Trusting(trusting) + report.Open(in.SignerID, ready, settings) + reminders)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
@@ -99,6 +100,22 @@ func (g guard) ready(ctx context.Context, d rotation.Deployment, state *publishe
 			return "", nil, err
 		}
 	}
+}
+
+// trusting warns of verifiers that may trust a compromised key still. They do
+// not hold up the deployment: it may be the one that replaces that key.
+func (g guard) trusting(ctx context.Context, state *published.State) ([]finding.Finding, error) {
+	if len(state.Files().Compromised()) == 0 {
+		return nil, nil
+	}
+	verifiers, err := published.Verifiers(ctx, g.in.VerifierURLs)
+	fs := state.Files().Trusting(verifiers)
+	annotations := slices.Clone(fs)
+	for i := range annotations {
+		annotations[i].Severity = finding.Warning
+	}
+	g.Findings(annotations)
+	return fs, err
 }
 
 // proposal says what is to be done with the pull request that would publish

@@ -73,6 +73,8 @@ func texts(t *testing.T) map[string]string {
 	back.Record.Rollback = &rotation.Rollback{Reason: "the new key is refused, fixes #3"}
 	back.Settings, back.Verdict = rotation.DeploySettings(*record.Outgoing), "signer v1 never left the registry: deploy its settings again"
 
+	trusting := []finding.Finding{{Rule: "stale-verifier", Severity: finding.Error, Message: "verifier https://v.example does not serve the published files"}}
+
 	return map[string]string{
 		"chain-verified": Chain(&chain.Report{Verdict: chain.Verified, Events: 1236, Length: 1236, Head: head, TruncationExcluded: true,
 			Checkpoint: chain.CheckpointRange{From: "1200:" + head}, Signers: signers, UnauthenticatedColumns: columns}),
@@ -81,14 +83,16 @@ func texts(t *testing.T) map[string]string {
 		"chain-empty":  Chain(&chain.Report{Verdict: chain.Undetermined, UnauthenticatedColumns: columns}),
 
 		"ticket-chain":    lines(ChainTicket(&chain.Report{Verdict: chain.Failed, Events: 1237, Length: 1236, Head: head, Findings: bad, FindingsTotal: 3, RegistrySHA256: head, Checkpoint: chain.CheckpointRange{From: "1200:" + head}})),
-		"ticket-gates":    lines(GatesTicket([]Status{unproven, ready})),
+		"ticket-gates":    lines(GatesTicket([]Status{unproven, ready}, nil)),
+		"ticket-trusting": lines(GatesTicket(nil, trusting)),
 		"ticket-registry": lines(FindingsTicket("the registry is sound", "the registry is refused", bad[:2])),
 
-		"gates-none":     Gates(nil),
-		"gates-waiting":  Gates([]Status{waiting}),
-		"gates-against":  Gates([]Status{against}),
-		"gates-unproven": Gates([]Status{unproven}),
-		"gates-ready":    Gates([]Status{ready, over}),
+		"gates-none":     Gates(nil, nil),
+		"gates-trusting": Gates(nil, trusting),
+		"gates-waiting":  Gates([]Status{waiting}, nil),
+		"gates-against":  Gates([]Status{against}, nil),
+		"gates-unproven": Gates([]Status{unproven}, nil),
+		"gates-ready":    Gates([]Status{ready, over}, nil),
 
 		"add-signer":       AddSigner(add),
 		"add-first-signer": AddSigner(first),

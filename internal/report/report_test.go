@@ -38,7 +38,7 @@ func TestHostileTexts(t *testing.T) {
 		for name, text := range map[string]string{
 			"chain":    Chain(rep),
 			"registry": Registry(rep.Findings, 1, 0, bad, bad, bad),
-			"gates":    Gates([]Status{NewStatus(rec, rotation.Assessment{Gates: rec.Retirement.Gates})}),
+			"gates":    Gates([]Status{NewStatus(rec, rotation.Assessment{Gates: rec.Retirement.Gates})}, nil),
 			"add":      AddSigner(p),
 			"finalize": Finalize(p),
 			"rollback": Rollback(with(p, undone)), "compromise": Compromise(with(p, undone), rep.Findings, 1, ""), "unread": Affected(nil, 0, bad),

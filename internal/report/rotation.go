@@ -53,10 +53,12 @@ func gateMark(s rotation.GateState) string {
 	return "? " + visible(string(s))
 }
 
-// Gates is the summary of finalize.
-func Gates(statuses []Status) string {
+// Gates is the summary of finalize; trusting names verifiers that may trust a
+// compromised key.
+func Gates(statuses []Status, trusting []finding.Finding) string {
 	var b strings.Builder
-	if len(statuses) == 0 {
+	b.WriteString(Trusting(trusting))
+	if len(statuses)+len(trusting) == 0 {
 		return "## ✔ No rotation is in flight\n\nNothing to do.\n"
 	}
 	for _, s := range statuses {
@@ -248,6 +250,26 @@ func settings(b *strings.Builder, list [][2]string) {
 		return
 	}
 	b.WriteString("### Deploy settings\n\n```\n" + EnvFile(list) + "```\n\n")
+}
+
+// Trusting is the head of a summary where verifiers may trust a compromised key
+// still.
+func Trusting(fs []finding.Finding) string {
+	if len(fs) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n", trustingText(fs))
+	findings(&b, fs, int64(len(fs)), nil)
+	return b.String()
+}
+
+func trustingText(fs []finding.Finding) string {
+	verifiers := count(int64(len(fs)), "verifier")
+	if finding.Count(fs, finding.Error) == 0 {
+		return "? not proven: whether " + verifiers + " gave up a compromised key"
+	}
+	return "✖ " + verifiers + " may trust a compromised key"
 }
 
 // Reminders is the end of a summary: what nobody has done in time.

@@ -35,12 +35,16 @@ func ChainTicket(r *chain.Report) [][2]string {
 	return t
 }
 
-// GatesTicket is the ticket of finalize.
-func GatesTicket(statuses []Status) [][2]string {
-	if len(statuses) == 0 {
+// GatesTicket is the ticket of finalize; trusting names verifiers that may trust
+// a compromised key.
+func GatesTicket(statuses []Status, trusting []finding.Finding) [][2]string {
+	var t ticket
+	if len(trusting) > 0 {
+		t = appendFindings(ticket{{"verdict", trustingText(trusting)}}, byRule(trusting, nil))
+	}
+	if len(statuses)+len(trusting) == 0 {
 		return ticket{{"verdict", "✔ no rotation is in flight"}}
 	}
-	var t ticket
 	for _, s := range statuses {
 		h := headlineOf(s)
 		t = append(t, [2]string{"verdict", fmt.Sprintf("%s %s: %s", h.Mark, s.Rotation, h.Text)})

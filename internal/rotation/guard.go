@@ -16,6 +16,7 @@ const (
 	RuleDeployMismatch = "deploy-mismatch"
 	RuleNotReady       = "not-ready"
 	RuleExpectedSigner = "expected-signer"
+	RuleStaleVerifier  = "stale-verifier"
 )
 
 // Deployment is what a deploy job is about to configure.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
@@ -94,10 +95,9 @@ func (f Files) FallsBackTo(signerID string) bool {
 	})
 }
 
-// served compares what verifiers serve with the published files. One that
-// serves others outweighs one that does not answer: it is evidence.
-func served(list []Verifier, reg *registry.Registry, arch *registry.Archive) (GateState, string) {
-	var stale, silent []string
+// behind gives the verifiers that serve other files than those published, and
+// those of which that is not known.
+func behind(list []Verifier, reg *registry.Registry, arch *registry.Archive) (stale, silent []string) {
 	for _, v := range list {
 		switch {
 		case v.Problem != "":
@@ -110,6 +110,47 @@ func served(list []Verifier, reg *registry.Registry, arch *registry.Archive) (Ga
 			stale = append(stale, fmt.Sprintf("%s (archive %.12s)", v.URL, v.ArchiveSHA256))
 		}
 	}
+	return stale, silent
+}
+
+// Compromised are the archived signers whose key is in the wrong hands.
+func (f Files) Compromised() (list []registry.Retired) {
+	for _, item := range f.Archive.Retired {
+		if item.State == registry.StateCompromised {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
+// Trusting names the verifiers that may trust a compromised key still, because
+// they do not serve the files that bound it: a finding for each. One that does
+// not answer is a warning; nobody knows. There is none where no key is
+// compromised.
+func (f Files) Trusting(list []Verifier) (fs []finding.Finding) {
+	var signers []string
+	for _, item := range f.Compromised() {
+		signers = append(signers, fmt.Sprintf("%s (up to position %d)", item.ID, item.Boundary.Position))
+	}
+	if len(signers) == 0 {
+		return nil
+	}
+	stale, silent := behind(list, f.Registry, f.Archive)
+	for _, v := range stale {
+		fs = append(fs, finding.Finding{Rule: RuleStaleVerifier, Severity: finding.Error,
+			Message: fmt.Sprintf("verifier %s does not serve the published files (registry %.12s), which bound the compromised signer %s: until it does, it may take what a thief signs for genuine. Refresh it now", v, f.Registry.SHA256(), some(signers))})
+	}
+	for _, v := range silent {
+		fs = append(fs, finding.Finding{Rule: RuleStaleVerifier, Severity: finding.Warning,
+			Message: fmt.Sprintf("verifier %s does not say what it serves, so it may trust the compromised signer %s without a bound. Refresh it, and see that it answers", v, some(signers))})
+	}
+	return fs
+}
+
+// served compares what verifiers serve with the published files. One that
+// serves others outweighs one that does not answer: it is evidence.
+func served(list []Verifier, reg *registry.Registry, arch *registry.Archive) (GateState, string) {
+	stale, silent := behind(list, reg, arch)
 	unasked := fmt.Sprintf("%d of %d verifiers could not be asked: %s", len(silent), len(list), some(silent))
 	switch {
 	case len(stale) > 0:

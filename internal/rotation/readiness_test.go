@@ -105,3 +105,41 @@ func TestReachOfAStandbyThatIsReplaced(t *testing.T) {
 		}
 	}
 }
+
+// Once a key is compromised, every verifier that may trust it is named.
+func TestTrusting(t *testing.T) {
+	f := folder(t, "["+entryOf("new", 2)+"]", archived(entryOf("stolen", 4), "compromised"))
+	good := Verifier{URL: "https://a/", RegistrySHA256: f.Registry.SHA256()}
+	stale := Verifier{URL: "https://stale/", RegistrySHA256: strings.Repeat("ab", 32)}
+	behind := Verifier{URL: "https://behind/", RegistrySHA256: f.Registry.SHA256(), ArchiveSHA256: strings.Repeat("cd", 32)}
+	down := Verifier{URL: "https://down/", Problem: "connection refused"}
+	for name, tc := range map[string]struct {
+		list []Verifier
+		want []string
+	}{
+		"nobody is listed": {nil, nil},
+		"all serve it":     {[]Verifier{good}, nil},
+		"stale":            {[]Verifier{good, stale}, []string{"error verifier https://stale/ (registry abababababab) does not serve the published files (registry " + f.Registry.SHA256()[:12] + "), which bound the compromised signer stolen (up to position 3)"}},
+		"an old archive":   {[]Verifier{behind}, []string{"error verifier https://behind/ (archive cdcdcdcdcdcd) does not serve"}},
+		"silent":           {[]Verifier{down, stale}, []string{"error verifier https://stale/", "warning verifier https://down/ (connection refused) does not say what it serves"}},
+	} {
+		got := f.Trusting(tc.list)
+		if len(got) != len(tc.want) {
+			t.Fatalf("%s: %v", name, got)
+		}
+		for i := range got {
+			if text := got[i].Severity.String() + " " + got[i].Message; got[i].Rule != RuleStaleVerifier || !strings.HasPrefix(text, tc.want[i]) {
+				t.Errorf("%s: %s", name, text)
+			}
+		}
+	}
+	for state, list := range map[string][]Verifier{"retired": {stale, down}, "": {stale}} {
+		arch := ""
+		if state != "" {
+			arch = archived(entryOf("gone", 4), state)
+		}
+		if got := folder(t, "["+entryOf("new", 2)+"]", arch).Trusting(list); got != nil {
+			t.Errorf("%q: nobody is compromised: %v", state, got)
+		}
+	}
+}

@@ -18,6 +18,10 @@ const (
 // reminded: finalize runs every hour, and people sleep.
 const patience = 24 * time.Hour
 
+// alertness is how long everybody is reminded of a compromised key. finalize goes
+// on for as long as a verifier is behind.
+const alertness = 30 * 24 * time.Hour
+
 // Reminders say what nobody has done in time, as far as the files tell: every
 // run of every action shows them, so that nothing depends on one schedule that
 // fires. They hold nothing up.
@@ -29,6 +33,11 @@ func Reminders(f Files, now time.Time) []string {
 		due := since.Add(time.Duration(r.Policy.Overlap))
 		if late := now.Sub(due); !over && leaving != nil && late > patience {
 			list = append(list, fmt.Sprintf("finalize of rotation %s is overdue by %d h: its overlap may have been over since %s; finalize says what signer %s still waits for", r.ID, int(late.Hours()), stamp(due), leaving.ID))
+		}
+	}
+	for _, s := range f.Compromised() {
+		if now.Sub(s.RetiredAt) < alertness {
+			list = append(list, fmt.Sprintf("signer %s was declared compromised at %s: a verifier that serves an older registry trusts its key without a bound; finalize with verifier-urls names those until all have caught up", s.ID, stamp(s.RetiredAt)))
 		}
 	}
 	for _, s := range f.Registry.Signers {

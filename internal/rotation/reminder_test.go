@@ -17,12 +17,15 @@ func TestReminders(t *testing.T) {
 	stolen.Rollback = &Rollback{At: start, Mode: ModeCompromise}
 	both := "[" + entryOf("old", 1) + "," + entryOf("new", 2) + "]"
 	due := start.Add(48 * time.Hour)
+	wrongHands := archived(entryOf("lost", 7), "compromised") // on 2026-01-01
 	for name, tc := range map[string]struct {
 		reg     string
 		records []Record
 		at      time.Time
 		want    string // "" for none
 	}{
+		"compromised not long ago":    {both, nil, time.Date(2026, 1, 30, 23, 0, 0, 0, time.UTC), "signer lost was declared compromised at 2026-01-01 00:00:00 UTC: a verifier that serves an older registry trusts its key without a bound; finalize with verifier-urls names those until all have caught up"},
+		"compromised long ago":        {both, nil, time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), ""},
 		"nothing under way":           {both, nil, due.Add(1000 * time.Hour), ""},
 		"the overlap runs":            {both, []Record{rec}, due, ""},
 		"over since a day":            {both, []Record{rec}, due.Add(24 * time.Hour), ""},
@@ -36,7 +39,11 @@ func TestReminders(t *testing.T) {
 		"a key that does not say":     {both, nil, start.Add(10000 * time.Hour), ""},
 		"a rotation without a victim": {both, []Record{{ID: "x", Incoming: Signer{ID: "new"}}}, start, ""},
 	} {
-		got := Reminders(folder(t, tc.reg, "", tc.records...), tc.at)
+		arch := ""
+		if strings.HasSuffix(name, "long ago") {
+			arch = wrongHands
+		}
+		got := Reminders(folder(t, tc.reg, arch, tc.records...), tc.at)
 		if (len(got) == 0) != (tc.want == "") || len(got) > 1 || tc.want != "" && !strings.HasSuffix(got[0], tc.want) {
 			t.Errorf("%s: %q", name, got)
 		}
