@@ -199,7 +199,7 @@ func (c *chained) write(w io.Writer, n int) {
 			at := from + i
 			out = fmt.Appendf(out, `{"id":"%08x-0000-4000-8000-000000000000","actor_id":"bench","event_type":"deploy","payload":%s,"signature":"%s","signer_kid":"bench","prev_hash":%s,"created_at":"2026-01-01T%02d:%02d:%02d.%03dZ"}`+"\n",
 				at, payload(at), base64.StdEncoding.EncodeToString(signatures[i]), prevs[i], at/3_600_000%24, at/60_000%60, at/1000%60, at%1000)
-			if len(c.events) == 0 && n <= 1<<17 {
+			if len(c.events) == 0 {
 				c.raw, c.sums = append(c.raw, signatures[i]), append(c.sums, digests[i])
 			}
 		}

@@ -56,13 +56,15 @@ func Append(dst, payload []byte) ([]byte, Notes, error) {
 }
 
 // Encoder holds the scratch space of one worker. The zero value is ready.
+//
+// Where it stands in the text and what it has emitted go from method to method
+// as arguments and results: that keeps them in registers.
 type Encoder struct {
 	src     []byte
-	pos     int
-	dst     []byte
 	notes   Notes
 	depth   int
 	members []member // of all objects that are open, innermost last
+	ranks   []rank
 	scratch []byte
 }
 
@@ -70,30 +72,35 @@ type Encoder struct {
 type member struct {
 	start, nameEnd, end int
 	escaped             bool // the name holds a backslash
-	// prefix is the name's first eight bytes, most significant first, zeros
-	// behind a shorter name; 0 if only a full comparison will do.
+	prefix              uint64
+}
+
+// rank is a member's place in the order: what is compared first, and where in
+// the object's members it stands.
+type rank struct {
 	prefix uint64
+	at     int
 }
 
 // Append is the package's Append with the encoder's scratch space.
 func (e *Encoder) Append(dst, payload []byte) ([]byte, Notes, error) {
-	e.src, e.pos, e.dst, e.notes, e.depth = payload, 0, dst, 0, 0
+	e.src, e.notes, e.depth = payload, 0, 0
 	e.members = e.members[:0]
 	if !utf8.Valid(payload) {
 		return dst, 0, &Error{Offset: invalidAt(payload), Message: "not UTF-8"}
 	}
-	e.space()
-	if e.pos < len(e.src) && e.src[e.pos] != '{' {
+	pos := e.space(0)
+	if pos < len(payload) && payload[pos] != '{' {
 		e.notes |= NotObject
 	}
-	if err := e.value(); err != nil {
+	form, pos, err := e.value(dst, pos)
+	if err != nil {
 		return dst, 0, err
 	}
-	e.space()
-	if e.pos != len(e.src) {
-		return dst, 0, e.fail("text after the value")
+	if pos = e.space(pos); pos != len(payload) {
+		return dst, 0, fail(pos, "text after the value")
 	}
-	return e.dst, e.notes, nil
+	return form, e.notes, nil
 }
 
 func invalidAt(b []byte) int {
@@ -107,202 +114,190 @@ func invalidAt(b []byte) int {
 	return len(b)
 }
 
-func (e *Encoder) fail(message string) error { return &Error{Offset: e.pos, Message: message} }
+func fail(pos int, message string) error { return &Error{Offset: pos, Message: message} }
 
-func (e *Encoder) space() {
-	for e.pos < len(e.src) {
-		switch e.src[e.pos] {
-		case ' ', '\t', '\n', '\r':
-			e.pos++
-		default:
-			return
-		}
+// space gives the first position from pos on that holds no white space.
+func (e *Encoder) space(pos int) int {
+	for pos < len(e.src) && e.src[pos] <= ' ' && 1<<e.src[pos]&(1<<' '|1<<'\t'|1<<'\n'|1<<'\r') != 0 {
+		pos++
 	}
+	return pos
 }
 
-// peek gives the next byte, 0 at the end (which no JSON text contains outside
+// peek gives the byte at pos, 0 at the end (which no JSON text contains outside
 // of strings).
-func (e *Encoder) peek() byte {
-	if e.pos < len(e.src) {
-		return e.src[e.pos]
+func (e *Encoder) peek(pos int) byte {
+	if pos < len(e.src) {
+		return e.src[pos]
 	}
 	return 0
 }
 
-func (e *Encoder) value() error {
-	switch c := e.peek(); {
+// value emits the value at pos to dst and gives the position behind it.
+func (e *Encoder) value(dst []byte, pos int) ([]byte, int, error) {
+	switch c := e.peek(pos); {
 	case c == '"':
-		_, err := e.text()
-		return err
+		dst, pos, _, err := e.text(dst, pos)
+		return dst, pos, err
 	case c == '{':
-		return e.object()
+		return e.object(dst, pos)
 	case c == '[':
-		return e.array()
+		return e.array(dst, pos)
 	case c == '-' || c >= '0' && c <= '9':
-		return e.number()
+		return e.number(dst, pos)
 	case c == 't':
-		return e.literal("true")
+		return e.literal(dst, pos, "true")
 	case c == 'f':
-		return e.literal("false")
+		return e.literal(dst, pos, "false")
 	case c == 'n':
-		return e.literal("null")
+		return e.literal(dst, pos, "null")
 	}
-	if e.pos == len(e.src) {
-		return e.fail("the text ends where a value is needed")
+	if pos == len(e.src) {
+		return dst, pos, fail(pos, "the text ends where a value is needed")
 	}
-	return e.fail("no JSON value starts here")
+	return dst, pos, fail(pos, "no JSON value starts here")
 }
 
-func (e *Encoder) literal(word string) error {
-	if !bytes.HasPrefix(e.src[e.pos:], []byte(word)) {
-		return e.fail("no JSON value starts here")
+func (e *Encoder) literal(dst []byte, pos int, word string) ([]byte, int, error) {
+	if !bytes.HasPrefix(e.src[pos:], []byte(word)) {
+		return dst, pos, fail(pos, "no JSON value starts here")
 	}
-	e.pos += len(word)
-	e.dst = append(e.dst, word...)
-	return nil
+	return append(dst, word...), pos + len(word), nil
 }
 
-func (e *Encoder) enter() error {
+// enter emits the bracket at pos, if another level is allowed.
+func (e *Encoder) enter(dst []byte, pos int) ([]byte, int, error) {
 	if e.depth++; e.depth > MaxDepth {
-		return &Error{e.pos, fmt.Sprintf("nested deeper than %d levels", MaxDepth), true}
+		return dst, pos, &Error{pos, fmt.Sprintf("nested deeper than %d levels", MaxDepth), true}
 	}
-	e.dst = append(e.dst, e.src[e.pos])
-	e.pos++
-	e.space()
-	return nil
+	return append(dst, e.src[pos]), e.space(pos + 1), nil
 }
 
-func (e *Encoder) array() error {
-	if err := e.enter(); err != nil {
-		return err
+func (e *Encoder) array(dst []byte, pos int) ([]byte, int, error) {
+	dst, pos, err := e.enter(dst, pos)
+	if err != nil {
+		return dst, pos, err
 	}
-	if e.peek() != ']' {
+	if e.peek(pos) != ']' {
 		for {
-			if err := e.value(); err != nil {
-				return err
+			if dst, pos, err = e.value(dst, pos); err != nil {
+				return dst, pos, err
 			}
-			e.space()
-			if e.peek() != ',' {
+			if pos = e.space(pos); e.peek(pos) != ',' {
 				break
 			}
-			e.dst = append(e.dst, ',')
-			e.pos++
-			e.space()
+			dst, pos = append(dst, ','), e.space(pos+1)
 		}
-		if e.peek() != ']' {
-			return e.fail("',' or ']' is needed here")
+		if e.peek(pos) != ']' {
+			return dst, pos, fail(pos, "',' or ']' is needed here")
 		}
 	}
-	return e.leave(']')
-}
-
-func (e *Encoder) leave(close byte) error {
-	e.dst = append(e.dst, close)
-	e.pos++
 	e.depth--
-	return nil
+	return append(dst, ']'), pos + 1, nil
 }
 
-func (e *Encoder) object() error {
-	start := e.pos
-	if err := e.enter(); err != nil {
-		return err
+func (e *Encoder) object(dst []byte, pos int) ([]byte, int, error) {
+	start := pos
+	dst, pos, err := e.enter(dst, pos)
+	if err != nil {
+		return dst, pos, err
 	}
-	if e.peek() == '}' {
-		return e.leave('}')
+	if e.peek(pos) != '}' {
+		first, sorted := len(e.members), true
+		for {
+			if e.peek(pos) != '"' {
+				return dst, pos, fail(pos, "a member name is needed here")
+			}
+			at, from, start := len(e.members), pos+1, len(dst)
+			var escaped bool
+			if dst, pos, escaped, err = e.text(dst, pos); err != nil {
+				return dst, pos, err
+			}
+			e.members = append(e.members, member{})
+			m := &e.members[at]
+			m.start, m.nameEnd, m.escaped = start, len(dst), escaped
+			if n := pos - 1 - from; n == m.nameEnd-start-2 && !escaped { // no escape at all: each is longer than what it stands for
+				m.prefix = prefix(e.src[from:], n)
+			}
+			if sorted && at > first {
+				sorted = compare(dst, &e.members[at-1], m) < 0
+			}
+			if pos = e.space(pos); e.peek(pos) != ':' {
+				return dst, pos, fail(pos, "':' is needed here")
+			}
+			if dst, pos, err = e.value(append(dst, ':'), e.space(pos+1)); err != nil {
+				return dst, pos, err
+			}
+			e.members[at].end = len(dst)
+			if pos = e.space(pos); e.peek(pos) != ',' {
+				break
+			}
+			dst, pos = append(dst, ','), e.space(pos+1)
+		}
+		if e.peek(pos) != '}' {
+			return dst, pos, fail(pos, "',' or '}' is needed here")
+		}
+		if !sorted && !e.sort(dst, e.members[first:]) {
+			return dst, pos, fail(start, "an object has two members of the same name")
+		}
+		e.members = e.members[:first]
 	}
-	first, sorted := len(e.members), true
-	for {
-		if e.peek() != '"' {
-			return e.fail("a member name is needed here")
-		}
-		m := member{start: len(e.dst)}
-		var err error
-		if m.escaped, err = e.text(); err != nil {
-			return err
-		}
-		m.nameEnd = len(e.dst)
-		m.prefix = e.prefix(&m)
-		if n := len(e.members); sorted && n > first {
-			sorted = e.compare(&e.members[n-1], &m) < 0
-		}
-		e.space()
-		if e.peek() != ':' {
-			return e.fail("':' is needed here")
-		}
-		e.pos++
-		e.dst = append(e.dst, ':')
-		e.space()
-		if err := e.value(); err != nil {
-			return err
-		}
-		m.end = len(e.dst)
-		e.members = append(e.members, m)
-		e.space()
-		if e.peek() != ',' {
-			break
-		}
-		e.dst = append(e.dst, ',')
-		e.pos++
-		e.space()
-	}
-	if e.peek() != '}' {
-		return e.fail("',' or '}' is needed here")
-	}
-	if !sorted && !e.sort(e.members[first:]) {
-		return &Error{Offset: start, Message: "an object has two members of the same name"}
-	}
-	e.members = e.members[:first]
-	return e.leave('}')
+	e.depth--
+	return append(dst, '}'), pos + 1, nil
 }
 
 // sort brings the members of the innermost object into order, false if two
 // have the same name.
-func (e *Encoder) sort(ms []member) bool {
-	from := ms[0].start
+func (e *Encoder) sort(dst []byte, ms []member) bool {
+	ranks := e.ranks[:0]
+	for i := range ms {
+		ranks = append(ranks, rank{ms[i].prefix, i})
+	}
+	e.ranks = ranks
+	order := func(a, b rank) int {
+		if a.prefix != b.prefix && a.prefix != 0 && b.prefix != 0 {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		return compare(dst, &ms[a.at], &ms[b.at])
+	}
 	if len(ms) <= 16 {
-		for i := range ms {
-			m, at := ms[i], i
-			for ; at > 0 && e.compare(&m, &ms[at-1]) < 0; at-- {
-				ms[at] = ms[at-1]
+		for i, r := range ranks {
+			for ; i > 0 && order(r, ranks[i-1]) < 0; i-- {
+				ranks[i] = ranks[i-1]
 			}
-			ms[at] = m
+			ranks[i] = r
 		}
 	} else {
-		slices.SortFunc(ms, func(a, b member) int { return e.compare(&a, &b) })
+		slices.SortFunc(ranks, order)
 	}
 	e.scratch = e.scratch[:0]
-	for i := range ms {
-		m := &ms[i]
+	for i, r := range ranks {
 		if i > 0 {
-			if e.compare(&ms[i-1], m) == 0 {
+			if order(ranks[i-1], r) == 0 {
 				return false
 			}
 			e.scratch = append(e.scratch, ',')
 		}
-		e.scratch = append(e.scratch, e.dst[m.start:m.end]...)
+		e.scratch = append(e.scratch, dst[ms[r.at].start:ms[r.at].end]...)
 	}
-	copy(e.dst[from:], e.scratch)
+	copy(dst[ms[0].start:], e.scratch)
 	return true
 }
 
-// prefix is what tells most names apart. Names in which an escape or a
-// character beyond ASCII comes early are left to the full comparison.
-func (e *Encoder) prefix(m *member) uint64 {
-	name := e.dst[m.start+1 : m.nameEnd-1]
-	var p uint64
-	switch n := len(name); {
-	case m.escaped || n == 0:
+// prefix is what tells most names apart: the first eight bytes of a name of n,
+// most significant first, zeros behind a shorter one. It is 0 for one in which
+// a character beyond ASCII comes early, or at the very end of the text: those
+// take a full comparison, as do names with an escape. It is read from the text,
+// since what has just been emitted is slow to read back.
+func prefix(name []byte, n int) uint64 {
+	if n == 0 || len(name) < 8 {
 		return 0
-	case n >= 8:
-		p = binary.BigEndian.Uint64(name)
-	default:
-		for _, c := range name {
-			p = p<<8 | uint64(c)
-		}
-		p <<= 8 * uint(8-n)
 	}
-	if p&0x8080808080808080 != 0 {
+	p := binary.BigEndian.Uint64(name)
+	if n < 8 {
+		p = p >> (64 - 8*uint(n)) << (64 - 8*uint(n))
+	}
+	if p&highs != 0 {
 		return 0
 	}
 	return p
@@ -312,11 +307,11 @@ func (e *Encoder) prefix(m *member) uint64 {
 // default of Array.prototype.sort). That is the order of the UTF-8 bytes but
 // for one case: a character beyond U+FFFF sorts as its surrogates, before
 // U+E000 to U+FFFF.
-func (e *Encoder) compare(a, b *member) int {
+func compare(dst []byte, a, b *member) int {
 	if a.prefix != b.prefix && a.prefix != 0 && b.prefix != 0 {
 		return cmp.Compare(a.prefix, b.prefix)
 	}
-	x, y := e.dst[a.start+1:a.nameEnd-1], e.dst[b.start+1:b.nameEnd-1]
+	x, y := dst[a.start+1:a.nameEnd-1], dst[b.start+1:b.nameEnd-1]
 	if a.escaped || b.escaped {
 		return compareEscaped(x, y)
 	}
@@ -374,107 +369,106 @@ func unescape(s []byte) (byte, []byte) {
 	return s[1], s[2:]
 }
 
-// text emits the string at pos, quotes included.
-func (e *Encoder) text() (escaped bool, err error) {
-	e.pos++
-	e.dst = append(e.dst, '"')
-	for {
-		run := e.pos + plain(e.src[e.pos:])
-		e.dst = append(e.dst, e.src[e.pos:run]...)
-		e.pos = run
-		switch c := e.peek(); {
-		case run == len(e.src):
-			return false, e.fail("a string is not closed")
-		case c == '"':
-			e.pos++
-			e.dst = append(e.dst, '"')
-			return escaped, nil
-		case c == '\\':
-			before := len(e.dst)
-			if err := e.escape(); err != nil {
-				return false, err
-			}
-			escaped = escaped || e.dst[before] == '\\'
-		default:
-			return false, e.fail("a control character must be escaped in a string")
-		}
-	}
-}
+// ones and highs are the lowest and the highest bit of each byte of a word.
+const ones, highs = 0x0101010101010101, 0x8080808080808080
 
-// plain counts the leading bytes of s that are copied as they stand: all but
-// the quote, the backslash and control characters. Eight at a time.
-func plain(s []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		w := binary.LittleEndian.Uint64(s[i:])
-		quote, slash := w^(ones*'"'), w^(ones*'\\')
-		// Each term has a byte's high bit set if that byte is special; the
-		// lowest set bit is always exact.
-		special := ((w - ones*0x20) &^ w) | ((quote - ones) &^ quote) | ((slash - ones) &^ slash)
-		if special &= highs; special != 0 {
-			return i + bits.TrailingZeros64(special)/8
+// text emits the string at pos, quotes included. Plain characters, which are
+// all but quote, backslash and controls, are looked for and copied a word at a
+// time; the word that ends them is stored whole, and what was too much of it is
+// overwritten.
+func (e *Encoder) text(dst []byte, pos int) (_ []byte, _ int, escaped bool, _ error) {
+	src := e.src
+	dst, pos = append(dst, '"'), pos+1
+	for {
+		if room := len(src) - pos + 8; cap(dst)-len(dst) < room {
+			dst = slices.Grow(dst, room)
+		}
+		n := len(dst)
+		dst = dst[:cap(dst)]
+		special := uint64(0)
+		for ; pos+8 <= len(src); pos, n = pos+8, n+8 {
+			w := binary.LittleEndian.Uint64(src[pos:])
+			binary.LittleEndian.PutUint64(dst[n:], w)
+			// A byte's high bit is set in the difference if the byte is below 0x20
+			// or a quote, the only ones that the bit 2 turned brings below 0x21, or
+			// a backslash. The lowest set bit is always exact.
+			low, slash := (w^(ones*2))-ones*0x21, (w^(ones*'\\'))-ones
+			special = (low | slash) &^ w & highs
+			if special != 0 {
+				k := bits.TrailingZeros64(special) / 8
+				pos, n = pos+k, n+k
+				break
+			}
+		}
+		if special == 0 {
+			for pos < len(src) && src[pos] >= 0x20 && src[pos] != '"' && src[pos] != '\\' {
+				dst[n] = src[pos]
+				pos, n = pos+1, n+1
+			}
+		}
+		dst = dst[:n]
+		switch c := e.peek(pos); {
+		case pos == len(src):
+			return dst, pos, false, fail(pos, "a string is not closed")
+		case c == '"':
+			return append(dst, '"'), pos + 1, escaped, nil
+		case c == '\\':
+			var err error
+			if dst, pos, err = e.escape(dst, pos); err != nil {
+				return dst, pos, false, err
+			}
+			escaped = escaped || dst[n] == '\\'
+		default:
+			return dst, pos, false, fail(pos, "a control character must be escaped in a string")
 		}
 	}
-	for ; i < len(s); i++ {
-		if c := s[i]; c < 0x20 || c == '"' || c == '\\' {
-			break
-		}
-	}
-	return i
 }
 
 // escape reads one escape and emits what the canonical form has for it.
-func (e *Encoder) escape() error {
-	if e.pos+1 >= len(e.src) {
-		return e.fail("a string is not closed")
+func (e *Encoder) escape(dst []byte, pos int) ([]byte, int, error) {
+	if pos+1 >= len(e.src) {
+		return dst, pos, fail(pos, "a string is not closed")
 	}
-	c := e.src[e.pos+1]
+	c := e.src[pos+1]
 	switch c {
 	case '"', '\\', 'b', 'f', 'n', 'r', 't':
-		e.dst = append(e.dst, '\\', c)
+		return append(dst, '\\', c), pos + 2, nil
 	case '/':
-		e.dst = append(e.dst, '/')
+		return append(dst, '/'), pos + 2, nil
 	case 'u':
-		return e.escapeUnicode()
-	default:
-		return e.fail("no such escape in JSON")
+		return e.escapeUnicode(dst, pos)
 	}
-	e.pos += 2
-	return nil
+	return dst, pos, fail(pos, "no such escape in JSON")
 }
 
-func (e *Encoder) escapeUnicode() error {
-	r, ok := hex4(e.src[e.pos+2:])
+func (e *Encoder) escapeUnicode(dst []byte, pos int) ([]byte, int, error) {
+	r, ok := hex4(e.src[pos+2:])
 	if !ok {
-		return e.fail(`\u needs four hex digits`)
+		return dst, pos, fail(pos, `\u needs four hex digits`)
 	}
 	if r >= 0xD800 && r <= 0xDFFF {
-		next := e.src[e.pos+6:]
+		next := e.src[pos+6:]
 		low, ok := rune(0), len(next) >= 2 && next[0] == '\\' && next[1] == 'u'
 		if ok {
 			low, ok = hex4(next[2:])
 		}
 		if r >= 0xDC00 || !ok || low < 0xDC00 || low > 0xDFFF {
-			return e.fail("a lone surrogate is no character")
+			return dst, pos, fail(pos, "a lone surrogate is no character")
 		}
-		e.dst = utf8.AppendRune(e.dst, (r-0xD800)<<10+(low-0xDC00)+0x10000)
-		e.pos += 12
-		return nil
+		return utf8.AppendRune(dst, (r-0xD800)<<10+(low-0xDC00)+0x10000), pos + 12, nil
 	}
-	e.pos += 6
 	switch {
 	case r == '"' || r == '\\':
-		e.dst = append(e.dst, '\\', byte(r))
+		dst = append(dst, '\\', byte(r))
 	case r >= 0x20:
-		e.dst = utf8.AppendRune(e.dst, r)
+		dst = utf8.AppendRune(dst, r)
 	case controlEscapes[r] != 0:
-		e.dst = append(e.dst, '\\', controlEscapes[r])
+		dst = append(dst, '\\', controlEscapes[r])
 	default:
 		const hex = "0123456789abcdef"
-		e.dst = append(e.dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+		dst = append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
 	}
-	return nil
+	return dst, pos + 6, nil
 }
 
 var controlEscapes = [0x20]byte{'\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't'}

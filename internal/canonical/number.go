@@ -9,48 +9,47 @@ import (
 // number emits the number at pos as ECMA-262 Number::toString(10) prints the
 // nearest double: plain digits for 1e-6 <= |x| < 1e21, else an exponent
 // without padding; -0 prints 0; beyond the double range null.
-func (e *Encoder) number() error {
-	start := e.pos
-	if e.peek() == '-' {
-		e.pos++
+func (e *Encoder) number(dst []byte, pos int) ([]byte, int, error) {
+	start := pos
+	if e.peek(pos) == '-' {
+		pos++
 	}
-	integer := e.digits()
-	if integer == 0 || integer > 1 && e.src[e.pos-integer] == '0' {
-		e.pos -= integer
-		return e.fail("no JSON number")
+	from := pos
+	pos = e.digits(pos)
+	integer := pos - from
+	if integer == 0 || integer > 1 && e.src[from] == '0' {
+		return dst, from, fail(from, "no JSON number")
 	}
 	fraction, exponent := 0, false
-	if e.peek() == '.' {
-		e.pos++
-		if fraction = e.digits(); fraction == 0 {
-			return e.fail("a digit is needed after the decimal point")
+	if e.peek(pos) == '.' {
+		from, pos = pos+1, e.digits(pos+1)
+		if fraction = pos - from; fraction == 0 {
+			return dst, pos, fail(pos, "a digit is needed after the decimal point")
 		}
 	}
-	if c := e.peek(); c == 'e' || c == 'E' {
+	if c := e.peek(pos); c == 'e' || c == 'E' {
 		exponent = true
-		e.pos++
-		if c := e.peek(); c == '+' || c == '-' {
-			e.pos++
+		pos++
+		if c := e.peek(pos); c == '+' || c == '-' {
+			pos++
 		}
-		if e.digits() == 0 {
-			return e.fail("a digit is needed in the exponent")
+		if from, pos = pos, e.digits(pos); pos == from {
+			return dst, pos, fail(pos, "a digit is needed in the exponent")
 		}
 	}
-	text := e.src[start:e.pos]
+	text := e.src[start:pos]
 	if !exponent && shortest(text, integer, fraction) {
-		e.dst = append(e.dst, text...)
-		return nil
+		return append(dst, text...), pos, nil
 	}
-	e.double(text)
-	return nil
+	return e.double(dst, text), pos, nil
 }
 
-func (e *Encoder) digits() int {
-	from := e.pos
-	for e.pos < len(e.src) && e.src[e.pos]-'0' <= 9 {
-		e.pos++
+// digits gives the first position from pos on that holds no digit.
+func (e *Encoder) digits(pos int) int {
+	for pos < len(e.src) && e.src[pos]-'0' <= 9 {
+		pos++
 	}
-	return e.pos - from
+	return pos
 }
 
 // shortest tells of a number in plain notation that it already is the
@@ -79,23 +78,20 @@ func shortest(text []byte, integer, fraction int) bool {
 }
 
 // double emits the general case, through the nearest double.
-func (e *Encoder) double(text []byte) {
+func (e *Encoder) double(dst, text []byte) []byte {
 	// ParseFloat keeps no reference to its argument but in an error, which
 	// carries a copy.
 	f, err := strconv.ParseFloat(unsafe.String(&text[0], len(text)), 64)
 	if err != nil { // the grammar has been checked: only a range error is left
 		e.notes |= OutOfRange
-		e.dst = append(e.dst, "null"...)
-		return
+		return append(dst, "null"...)
 	}
 	from := decimalOf(text)
 	if f == 0 {
-		e.dst = append(e.dst, '0')
-		if from.zero() {
-			return
+		if !from.zero() {
+			e.notes |= Lossy
 		}
-		e.notes |= Lossy
-		return
+		return append(dst, '0')
 	}
 	var buf [32]byte
 	printed := strconv.AppendFloat(buf[:0], math.Abs(f), 'e', -1, 64)
@@ -103,9 +99,9 @@ func (e *Encoder) double(text []byte) {
 		e.notes |= Lossy
 	}
 	if f < 0 {
-		e.dst = append(e.dst, '-')
+		dst = append(dst, '-')
 	}
-	e.dst = appendES(e.dst, printed)
+	return appendES(dst, printed)
 }
 
 // appendES lays out the shortest digits d[.ddd]e±dd as ECMA-262 does.
