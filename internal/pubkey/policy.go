@@ -77,13 +77,23 @@ var smallPrimes = sync.OnceValue(func() []int {
 
 // smallPrimeProduct returns the product of the primes below smallPrimeLimit, a
 // number of some 94,000 bits.
-var smallPrimeProduct = sync.OnceValue(func() *big.Int {
-	product, factor := big.NewInt(1), new(big.Int)
-	for _, p := range smallPrimes() {
-		product.Mul(product, factor.SetInt64(int64(p)))
+var smallPrimeProduct = sync.OnceValue(func() *big.Int { return product(smallPrimes()) })
+
+// product multiplies factors below 2^16 in halves of equal length, which costs
+// far less than one after the other: every run that meets an RSA key waits for
+// it.
+func product(factors []int) *big.Int {
+	if len(factors) <= 4 {
+		word := uint64(1)
+		for _, f := range factors {
+			word *= uint64(f)
+		}
+		return new(big.Int).SetUint64(word)
 	}
-	return product
-})
+	half := len(factors) / 2
+	left := product(factors[:half])
+	return left.Mul(left, product(factors[half:]))
+}
 
 // hasEqualBits tells whether n holds equalBitsLimit zeros or ones in a row, as the
 // product of primes searched from a patterned start does. In a random modulus of
