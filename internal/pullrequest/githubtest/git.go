@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,6 +154,29 @@ func (g *gitRepo) tip(branch string) string {
 		return ""
 	}
 	return id
+}
+
+// refs reads where all refs point, from the files that git keeps them in: those
+// that it has packed first, because a loose one is newer.
+func (g *gitRepo) refs() map[string]string {
+	all := map[string]string{}
+	packed, _ := os.ReadFile(filepath.Join(g.dir, "packed-refs"))
+	for line := range strings.Lines(string(packed)) {
+		if id, ref, _ := strings.Cut(strings.TrimSpace(line), " "); len(id) == len(zeroID) {
+			all[ref] = id
+		}
+	}
+	filepath.WalkDir(filepath.Join(g.dir, "refs"), func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return nil // gone since the folder was read
+		}
+		if id, err := os.ReadFile(file); err == nil && len(id) > len(zeroID) {
+			ref, _ := filepath.Rel(g.dir, file)
+			all[filepath.ToSlash(ref)] = strings.TrimSpace(string(id))
+		}
+		return nil
+	})
+	return all
 }
 
 // tree lists what a tree-ish holds, one level deep.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -367,6 +368,45 @@ func TestPeople(t *testing.T) {
 	}
 	if v := s.Violations(); len(v) != 0 {
 		t.Errorf("contract violations: %q", v)
+	}
+}
+
+// TestRefsAreGits: however git keeps them, refs are those that git tells.
+func TestRefsAreGits(t *testing.T) {
+	s := start(t, Options{Dir: t.TempDir()})
+	git := func(args ...string) string {
+		out, err := exec.Command("git", append([]string{"--git-dir", s.RepoDir()}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	check := func() {
+		t.Helper()
+		want := map[string]string{}
+		for line := range strings.Lines(git("for-each-ref", "--format=%(refname) %(objectname)")) {
+			ref, id, _ := strings.Cut(strings.TrimSpace(line), " ")
+			want[ref] = id
+		}
+		if got := s.git.refs(); !maps.Equal(got, want) {
+			t.Errorf("refs %v, git says %v", got, want)
+		}
+	}
+	s.CommitFile("a/b", "x", "1", "ann")
+	git("-c", "user.name=ann", "-c", "user.email=ann@example.org", "tag", "-a", "-m", "a tag with an object of its own", "v1", "main")
+	check()
+	git("pack-refs", "--all")
+	check()
+	s.CommitFile("a/b", "x", "2", "ann") // packed and, newer, loose
+	s.CommitFile("c", "x", "3", "ann")
+	check()
+	git("update-ref", "-d", "refs/heads/a/b")
+	check()
+	if got := s.Branches(); strings.Join(got, " ") != "c main" {
+		t.Errorf("branches %v", got)
+	}
+	if got := s.Files("c"); len(got) != 1 || got["x"] != "3" {
+		t.Errorf("files %v", got)
 	}
 }
 

@@ -181,13 +181,7 @@ func clonePulls(pulls []*pull) []*pull {
 
 // refs lists the branches with their commits.
 func (s *Server) refs() map[string]string {
-	out, _ := s.git.run(nil, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads")
-	all := map[string]string{}
-	for line := range strings.Lines(out) {
-		ref, id, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if ref != "" {
-			all[ref] = id
-		}
-	}
+	all := s.git.refs()
+	maps.DeleteFunc(all, func(ref, _ string) bool { return !strings.HasPrefix(ref, "refs/heads/") })
 	return all
 }

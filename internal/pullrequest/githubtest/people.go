@@ -2,6 +2,7 @@ package githubtest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -118,6 +119,28 @@ func (s *Server) File(branch, path string) (string, bool) {
 	return string(content), err == nil && kind == "blob"
 }
 
+// Files reads all files of a branch, by path.
+func (s *Server) Files(branch string) map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files := map[string]string{}
+	var walk func(tree, prefix string)
+	walk = func(tree, prefix string) {
+		_, level, _ := s.git.tree(tree)
+		for _, e := range level {
+			switch e.kind {
+			case "tree":
+				walk(e.id, prefix+e.name+"/")
+			case "blob":
+				_, _, content, _ := s.git.object(e.id)
+				files[prefix+e.name] = string(content)
+			}
+		}
+	}
+	walk("refs/heads/"+branch, "")
+	return files
+}
+
 // Commit is one commit as git has it.
 type Commit struct {
 	ID, Tree, Message string
@@ -141,8 +164,11 @@ func (s *Server) Head(branch string) Commit {
 func (s *Server) Branches() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out, _ := s.git.run(nil, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")
-	return strings.Fields(out)
+	var names []string
+	for _, ref := range slices.Sorted(maps.Keys(s.refs())) {
+		names = append(names, strings.TrimPrefix(ref, "refs/heads/"))
+	}
+	return names
 }
 
 // Variables returns the variables of an environment, "" for the repository's.

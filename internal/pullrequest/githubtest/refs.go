@@ -1,6 +1,7 @@
 package githubtest
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,10 +25,10 @@ func (s *Server) getRef(c *call) answer {
 
 func (s *Server) matchingRefs(c *call) answer {
 	found := list{}
-	all, _ := s.git.run(nil, "for-each-ref", "--format=%(objectname) %(refname)")
-	for line := range strings.Lines(all) {
-		if id, ref, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(ref, "refs/"+c.params["ref"]) {
-			found = append(found, s.refObject(ref, id))
+	all := s.git.refs()
+	for _, ref := range slices.Sorted(maps.Keys(all)) {
+		if strings.HasPrefix(ref, "refs/"+c.params["ref"]) {
+			found = append(found, s.refObject(ref, all[ref]))
 		}
 	}
 	return ok(found)
