@@ -289,7 +289,7 @@ func (s share) counted(r *chain.Report, rows, successors int64) (fs []finding.Fi
 	case r.Events < s.rows:
 		wrong(chain.RuleTruncated, "the table had %d rows when it was planned, and the shards have read %d: rows were removed in between, or the table was rewritten (VACUUM FULL, CLUSTER) while it was read. If it was, run plan, shards and join again", s.rows, r.Events)
 	case rows < r.Events:
-		wrong(chain.RuleTruncated, "the shards have read %d rows, and the table has %d now: rows were removed in between", r.Events, rows)
+		wrong(chain.RuleTruncated, "the shards have read %d rows, and the table has %d now: rows were removed in between, or updated, which moves them, and read twice; an audit table has neither", r.Events, rows)
 	case rows > r.Events && successors == 0:
 		wrong(chain.RuleMissingLink, "the table has %d rows, of which no shard has read %d, and none of them follows the head %s: rows were put in before it, or the head is not the last event", rows, rows-r.Events, r.Head)
 	}

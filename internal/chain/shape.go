@@ -94,7 +94,7 @@ func (v *verification) judgeRoots() {
 			f.Message = fmt.Sprintf("this event%s starts a second chain; the longer one starts with event %s. A chain has one first event", following, first[v.trunk.root])
 		case v.apart:
 			f.Rule = RuleMissingLink
-			f.Message = fmt.Sprintf("this event%s names the predecessor %s, and follows no event of any shard that could be told: a row was removed or changed, or two rivals for one place were read in two shards. Read the chain with mode verify, which tells which", following, s.prev)
+			f.Message = fmt.Sprintf("this event%s names the predecessor %s, and follows no event of any shard that could be told: a row was removed or changed, or was updated while the shards were read and so read twice, or two rivals for one place were read in two shards. Read the chain with mode verify, which tells which", following, s.prev)
 		case len(v.segments) > v.maxPieces:
 			f.Rule = RuleMissingLink
 			f.Message = fmt.Sprintf("this event names the predecessor %s, and does not follow it; the rows fall into %d pieces, too many to tell for each whether its predecessor is missing or has a rival successor", s.prev, len(v.segments))
