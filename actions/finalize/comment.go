@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
@@ -35,15 +36,11 @@ func ended(s *published.State, now time.Time) (list []rotation.Record) {
 
 // comment keeps the phase of a rotation on its add-signer pull request. It is a
 // courtesy: where it cannot be written, the log says so and nothing fails.
-func (f *finalizer) comment(ctx context.Context, rec rotation.Record, s report.Status) {
-	if f.inputs.DryRun {
+func (f *finalizer) comment(ctx context.Context, addition pullrequest.Proposal, s report.Status) {
+	if f.inputs.DryRun || addition.Number == 0 {
 		return
 	}
-	p, found, err := f.repo.Find(ctx, published.Addition(f.state.Paths, rec.Incoming).Branch())
-	if err == nil && found {
-		_, err = f.repo.Comment(ctx, p.Number, "status", report.Comment(s))
-	}
-	if err != nil {
-		f.Logf("note: the status comment of rotation %s was not written: %v", rec.ID, err)
+	if _, err := f.repo.Comment(ctx, addition.Number, "status", report.Comment(s)); err != nil {
+		f.Logf("note: the status comment of rotation %s was not written: %v", s.Rotation, err)
 	}
 }

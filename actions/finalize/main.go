@@ -83,11 +83,15 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	var statuses []report.Status
 	var proposal pullrequest.Proposal
 	for _, rec := range open {
-		status, p, err := f.step(ctx, rec)
+		addition, mergedAt, err := state.Addition(ctx, repo, rec.Incoming)
 		if err != nil {
 			return err
 		}
-		f.comment(ctx, rec, status)
+		status, p, err := f.step(ctx, rec, mergedAt)
+		if err != nil {
+			return err
+		}
+		f.comment(ctx, addition, status)
 		statuses = append(statuses, status)
 		if p.Number != 0 {
 			proposal, f.first = p, rec.ID
@@ -102,7 +106,11 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			statuses = append(statuses, f.over(rec))
 		}
 		for _, rec := range ended(state, now) {
-			f.comment(ctx, rec, f.over(rec))
+			addition, _, err := state.Addition(ctx, repo, rec.Incoming)
+			if err != nil {
+				f.Logf("note: the status comment of rotation %s was not written: %v", rec.ID, err)
+			}
+			f.comment(ctx, addition, f.over(rec))
 		}
 	}
 	if in.HTMLPath != "" {

@@ -36,17 +36,14 @@ type finalizer struct {
 	first     string // the rotation for which this run has a pull request
 }
 
-// step judges one rotation and, if every gate is passed, makes sure that its
-// pull request is open.
-func (f *finalizer) step(ctx context.Context, rec rotation.Record) (report.Status, pullrequest.Proposal, error) {
+// step judges one rotation, whose incoming signer was published at mergedAt, and,
+// if every gate is passed, makes sure that its pull request is open.
+func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time.Time) (report.Status, pullrequest.Proposal, error) {
 	facts := rotation.Facts{
 		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
-		CheckpointGiven: f.terms.Checkpoint != nil, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
+		CheckpointGiven: f.terms.Checkpoint != nil, MergedAt: mergedAt, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
 	}
 	var err error
-	if facts.MergedAt, err = f.state.MergedAt(ctx, f.repo, rec.Incoming); err != nil {
-		return report.Status{}, pullrequest.Proposal{}, err
-	}
 	if facts.Trail, err = f.trail(ctx, rec, facts.Now); err != nil {
 		return report.Status{}, pullrequest.Proposal{}, err
 	}

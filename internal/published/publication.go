@@ -32,14 +32,15 @@ func (s *State) Standby(signerID string) bool {
 	return !slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.Incoming.ID == signerID && r.Outgoing != nil })
 }
 
-// MergedAt is when the pull request that publishes a signer was merged into the
-// branch, by GitHub's clock; zero where none is found that was.
-func (s *State) MergedAt(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer) (time.Time, error) {
-	p, found, err := repo.Find(ctx, Addition(s.Paths, signer).Branch())
-	if err != nil || !found || p.State != pullrequest.Merged || p.Base != s.Branch {
-		return time.Time{}, err
+// Addition finds the pull request that publishes a signer, and when it was merged
+// into the branch, by GitHub's clock. Its number and that time are zero where
+// there is none.
+func (s *State) Addition(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer) (p pullrequest.Proposal, mergedAt time.Time, err error) {
+	p, _, err = repo.Find(ctx, Addition(s.Paths, signer).Branch())
+	if p.State == pullrequest.Merged && p.Base == s.Branch {
+		mergedAt = p.MergedAt
 	}
-	return p.MergedAt, nil
+	return p, mergedAt, err
 }
 
 // Verifiers asks the listed verifiers which registry they serve. A list that
@@ -62,7 +63,7 @@ func (s *State) Reach(ctx context.Context, repo *pullrequest.Repo, signer rotati
 	p := rotation.Publication{SignerID: signer.ID, Files: s.Files()}
 	back := p.Files.FallsBackTo(signer.ID)
 	if r = p.Reach(now); r.State == rotation.Unproven && (back || len(urls) == 0) { // the merge is not known yet
-		if p.MergedAt, err = s.MergedAt(ctx, repo, signer); err != nil {
+		if _, p.MergedAt, err = s.Addition(ctx, repo, signer); err != nil {
 			return r, err
 		}
 		r = p.Reach(now)

@@ -15,7 +15,7 @@ import (
 
 // When a signer was published is when its pull request was merged into the very
 // branch; one that is open, closed or merged elsewhere has published nothing.
-func TestMergedAt(t *testing.T) {
+func TestAdditionMergedAt(t *testing.T) {
 	signer := rotation.Signer{ID: "v2", Fingerprint: strings.Repeat("ab", 32), KMSKeyARN: "arn:v2"}
 	for name, tc := range map[string]struct {
 		base  string
@@ -55,13 +55,13 @@ func TestMergedAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := s.MergedAt(ctx, repo, signer)
+			_, got, err := s.Addition(ctx, repo, signer)
 			if err != nil || tc.known != got.Equal(at) || !tc.known && !got.IsZero() {
 				t.Errorf("%s, %v", got, err)
 			}
 			// Another key, another id: another pull request.
 			for _, other := range []rotation.Signer{{ID: "v3", Fingerprint: signer.Fingerprint, KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: strings.Repeat("cd", 32), KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: signer.Fingerprint}} {
-				if got, err := s.MergedAt(ctx, repo, other); err != nil || !got.IsZero() {
+				if _, got, err := s.Addition(ctx, repo, other); err != nil || !got.IsZero() {
 					t.Errorf("%+v: %s, %v", other, got, err)
 				}
 			}
