@@ -38,13 +38,14 @@ type source = audit.Inputs
 type inputs struct {
 	published.Inputs
 	source
-	Rotation       string        `input:"rotation"`
-	CloudTrail     string        `input:"cloudtrail"`
-	VerifierURLs   []string      `input:"verifier-urls"`
-	MaxEvidenceAge time.Duration `input:"max-evidence-age"`
-	DisableKMSKey  bool          `input:"disable-kms-key"`
-	ReportPath     string        `input:"report-path"`
-	HTMLPath       string        `input:"html-path"`
+	Rotation         string        `input:"rotation"`
+	CloudTrail       string        `input:"cloudtrail"`
+	VerifierURLs     []string      `input:"verifier-urls"`
+	MaxEvidenceAge   time.Duration `input:"max-evidence-age"`
+	DisableKMSKey    bool          `input:"disable-kms-key"`
+	VerifyReportPath string        `input:"verify-report-path"`
+	ReportPath       string        `input:"report-path"`
+	HTMLPath         string        `input:"html-path"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
@@ -53,6 +54,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return gha.Misuse("cloudtrail %q: only required and off are known, choose one", in.CloudTrail)
 	case in.DisableKMSKey && in.CloudTrail == "off":
 		return gha.Misuse("disable-kms-key needs cloudtrail: required, because the chain alone cannot tell who else uses a key; leave cloudtrail out")
+	case in.VerifyReportPath != "" && (in.DatabaseURL != "" || in.EventsPath != "" || in.HMACSecretsPath != "" || in.ExceptionsPath != ""):
+		return gha.Misuse("verify-report-path stands for a verification that was made elsewhere: leave database-url, events-path, hmac-secrets-path and exceptions-path out, or leave it out")
+	case in.VerifyReportPath != "" && in.DisableKMSKey:
+		return gha.Misuse("disable-kms-key takes a key away for good reasons of now, so it reads the chain itself: set database-url or events-path instead of verify-report-path")
 	}
 	if err := readiness.Check(in.VerifierURLs); err != nil {
 		return err
@@ -151,20 +156,14 @@ func (f *finalizer) over(rec rotation.Record) report.Status {
 // verify reads the whole chain from the primary: a standby may lag behind, and
 // show a signer quiet that is not. done removes what was put aside.
 func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
-	f.source, f.terms, done, err = f.inputs.Read(f.Run)
-	if err != nil {
+	read := f.read
+	if f.inputs.VerifyReportPath != "" {
+		read = f.accept
+	}
+	if done, err = read(ctx); err != nil {
 		return done, err
 	}
-	if branch := f.inputs.CheckpointBranch; branch != "" {
-		if _, f.terms.Checkpoint, err = audit.ReadBranch(ctx, f.repo, branch); err != nil {
-			return done, err
-		}
-	}
-	f.terms.Registry, f.terms.Archive = f.state.Registry, f.state.Archive
-	if f.report, _, err = audit.Verify(ctx, f.source, f.terms); err != nil {
-		return done, err
-	}
-	if db, ok := f.report.Source.(audit.Database); ok {
+	if db, ok := audit.DatabaseOf(f.report); ok {
 		ahead := time.Duration(db.ClockAheadMS) * time.Millisecond
 		switch {
 		case db.InRecovery:
@@ -180,6 +179,21 @@ func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
 		f.Findings(f.report.Findings)
 	}
 	return done, nil
+}
+
+// read reads the chain.
+func (f *finalizer) read(ctx context.Context) (done func(), err error) {
+	if f.source, f.terms, done, err = f.inputs.Read(f.Run); err != nil {
+		return done, err
+	}
+	if branch := f.inputs.CheckpointBranch; branch != "" {
+		if _, f.terms.Checkpoint, err = audit.ReadBranch(ctx, f.repo, branch); err != nil {
+			return done, err
+		}
+	}
+	f.terms.Registry, f.terms.Archive = f.state.Registry, f.state.Archive
+	f.report, _, err = audit.Verify(ctx, f.source, f.terms)
+	return done, err
 }
 
 // choose gives the rotations to look at: those of which a signer is still to be

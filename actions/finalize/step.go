@@ -17,6 +17,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
 // finalizer carries one run's view: the published state and a verification of
@@ -29,6 +30,10 @@ type finalizer struct {
 	source audit.Source
 	terms  audit.Terms
 	report *chain.Report
+	// readAt is when the reading began and reportSum the report's digest, where
+	// the chain was read elsewhere.
+	readAt    time.Time
+	reportSum string
 	// verifiers are what the listed verifiers serve, trusting those of them that
 	// may trust a compromised key still.
 	verifiers []rotation.Verifier
@@ -41,7 +46,7 @@ type finalizer struct {
 func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time.Time) (report.Status, pullrequest.Proposal, error) {
 	facts := rotation.Facts{
 		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
-		CheckpointGiven: f.terms.Checkpoint != nil, MergedAt: mergedAt, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
+		CheckpointGiven: f.terms.Checkpoint != nil, MergedAt: mergedAt, ReadAt: f.readAt, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
 	}
 	var err error
 	if facts.Trail, err = f.trail(ctx, rec, facts.Now); err != nil {
@@ -57,10 +62,10 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 		return status, pullrequest.Proposal{}, nil
 	}
 	ret := rotation.Retirement{
-		EvaluatedAt: facts.Now.UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: a.Cutover, Boundary: a.Boundary,
-		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From},
+		EvaluatedAt: facts.AsOf().UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: a.Cutover, Boundary: a.Boundary,
+		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From, ReportSHA256: f.reportSum},
 	}
-	if db, ok := f.report.Source.(audit.Database); ok {
+	if db, ok := audit.DatabaseOf(f.report); ok {
 		ret.Evidence.Snapshot = db.SnapshotID
 	}
 	p, err := f.propose(ctx, facts, &a, ret)
@@ -86,15 +91,8 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 	if err != nil {
 		return pullrequest.Proposal{}, err
 	}
-	terms := f.terms
-	terms.Registry, terms.Archive = after.Registry, after.Archive
-	proof, _, err := audit.Verify(ctx, f.source, terms)
-	if err != nil {
+	if err := f.prove(ctx, after, a, leavingOf(facts.Record)); err != nil || a.Phase != rotation.Finalizable {
 		return pullrequest.Proposal{}, err
-	}
-	if a.Prove(proof); proof.Verdict != chain.Verified {
-		f.Findings(proof.Findings)
-		return pullrequest.Proposal{}, nil
 	}
 	rec, leaving := move.Record, leavingOf(move.Record)
 	if len(ret.Gates) == 0 {
@@ -115,6 +113,30 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 		Gates: rec.Judged().Gates, RunURL: ret.RunURL,
 	})
 	return f.repo.Ensure(ctx, change)
+}
+
+// prove settles gate G3: it verifies the chain with the files as they would be.
+// Where the chain was read elsewhere, what it would find follows from the report,
+// if the signer's new bound is all that the files change.
+func (f *finalizer) prove(ctx context.Context, after *registry.Files, a *rotation.Assessment, leaving string) error {
+	if f.inputs.VerifyReportPath != "" {
+		before := &registry.Files{Registry: f.state.Registry, Archive: f.state.Archive}
+		if why := trust.Bounds(before, after, leaving, registry.Boundary(a.Boundary)); why != "" {
+			return fmt.Errorf("what the report says of the files as they are does not hold for those after the merge: %s. Let finalize read the chain itself", why)
+		}
+		a.Infer(f.report)
+		return nil
+	}
+	terms := f.terms
+	terms.Registry, terms.Archive = after.Registry, after.Archive
+	proof, _, err := audit.Verify(ctx, f.source, terms)
+	if err != nil {
+		return err
+	}
+	if a.Prove(proof); proof.Verdict != chain.Verified {
+		f.Findings(proof.Findings)
+	}
+	return nil
 }
 
 // earlier takes over the evidence that stands in the branch already, unless it

@@ -92,7 +92,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		if err != nil {
 			return err
 		}
-		rep.StartedAt, rep.Duration = started.UTC(), r.Now().Sub(started).Round(time.Millisecond).String()
+		if in.Mode != "join" {
+			rep.StartedAt = started.UTC()
+		}
+		rep.Duration = r.Now().Sub(rep.StartedAt).Round(time.Millisecond).String()
 		next, err := remember(r, in, rep, terms.Checkpoint, table)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
@@ -43,10 +44,12 @@ func shard(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.T
 			return err
 		}
 	}
+	started := r.Now().UTC()
 	p, err := audit.Shard(ctx, s, t, in.Shard)
 	if err != nil {
 		return err
 	}
+	p.StartedAt = started
 	text, err := json.Marshal(p)
 	if err != nil {
 		return err
@@ -69,13 +72,15 @@ func shard(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.T
 // maxPart bounds a shard's report: a hundred thousand gaps.
 const maxPart = 64 << 20
 
-// join judges the chain whose shards' reports are in a folder.
+// join judges the chain whose shards' reports are in a folder. The verification
+// began with the first of them.
 func join(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Terms) (*chain.Report, checkpoint.Table, error) {
 	names, err := r.ReadDir("join-reports", in.JoinReports)
 	if err != nil {
 		return nil, checkpoint.Table{}, err
 	}
 	var parts []*chain.Part
+	var began time.Time
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".json") {
 			continue
@@ -89,7 +94,17 @@ func join(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Te
 		if err != nil {
 			return nil, checkpoint.Table{}, err
 		}
+		if p.StartedAt.IsZero() {
+			return nil, checkpoint.Table{}, gha.Misuse("%s does not say when it was begun: run its shard again", name)
+		}
+		if began.IsZero() || p.StartedAt.Before(began) {
+			began = p.StartedAt
+		}
 		parts = append(parts, p)
 	}
-	return audit.Join(ctx, s, t, parts)
+	rep, table, err := audit.Join(ctx, s, t, parts)
+	if err == nil {
+		rep.StartedAt = began
+	}
+	return rep, table, err
 }

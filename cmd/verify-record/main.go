@@ -9,7 +9,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,7 +22,6 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
-	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
 func main() {
@@ -107,16 +105,5 @@ func readReport(name string) (*chain.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := jsondoc.Parse(name, text); err != nil {
-		return nil, err
-	}
-	violations, err := schemas.Violations(schemas.Report, text)
-	if err != nil {
-		return nil, err
-	}
-	if len(violations) > 0 {
-		return nil, &jsondoc.Error{File: name, Message: "not a report of verify-chain: " + violations[0].String()}
-	}
-	r := &chain.Report{}
-	return r, json.Unmarshal(text, r)
+	return rotation.ParseReport(name, text)
 }

@@ -287,3 +287,13 @@ func ParseExceptions(name string, src []byte) ([]chain.Exception, error) {
 	}
 	return file.Exceptions, nil
 }
+
+// DatabaseOf is the table that a report is about, also where the report was read
+// from a file; false if it is about an export.
+func DatabaseOf(r *chain.Report) (db Database, ok bool) {
+	if db, ok = r.Source.(Database); ok {
+		return db, true
+	}
+	text, err := json.Marshal(r.Source)
+	return db, err == nil && json.Unmarshal(text, &db) == nil && db.Table != ""
+}

@@ -193,3 +193,27 @@ func TestParseExceptions(t *testing.T) {
 		}
 	}
 }
+
+// A report that was read from a file speaks of its table as one that was made
+// here does.
+func TestDatabaseOf(t *testing.T) {
+	table := audit.Database{Table: "audit_events", SnapshotID: "1:2:", InRecovery: true, ClockAheadMS: 400_000, SystemIdentifier: "7"}
+	text, err := json.Marshal(chain.Report{Source: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := new(chain.Report)
+	if err := json.Unmarshal(text, read); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*chain.Report{{Source: table}, read} {
+		if got, ok := audit.DatabaseOf(r); !ok || got.SnapshotID != "1:2:" || !got.InRecovery || got.ClockAheadMS != 400_000 {
+			t.Errorf("%+v, %v", got, ok)
+		}
+	}
+	for _, source := range []any{nil, audit.File{File: "events.ndjson"}, map[string]any{"file": "x"}, map[string]any{"table": 7}, "table"} {
+		if got, ok := audit.DatabaseOf(&chain.Report{Source: source}); ok {
+			t.Errorf("%v: %+v", source, got)
+		}
+	}
+}

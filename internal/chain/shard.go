@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
@@ -25,6 +26,8 @@ type Part struct {
 	// read them. Parts join only if they have both in common.
 	Terms       string `json:"terms"`
 	ToolVersion string `json:"toolVersion,omitempty"`
+	// StartedAt is when the shard was begun: what came later it may not have seen.
+	StartedAt time.Time `json:"startedAt,omitzero"`
 
 	Events            int64   `json:"events"`
 	NonObjectPayloads int64   `json:"nonObjectPayloads,omitempty"`

@@ -72,6 +72,17 @@ type Facts struct {
 	Verifiers []Verifier
 	// Now is the caller's clock, GitHub's where there is one.
 	Now time.Time
+	// ReadAt is when the reading of the chain began, if that was some time ago:
+	// what has been signed since Report does not show. Zero is now.
+	ReadAt time.Time
+}
+
+// AsOf is the time that the facts are of.
+func (f Facts) AsOf() time.Time {
+	if f.ReadAt.IsZero() || f.ReadAt.After(f.Now) {
+		return f.Now
+	}
+	return f.ReadAt
 }
 
 // Trail is CloudTrail's evidence.
@@ -175,7 +186,7 @@ func Evaluate(f Facts) Assessment {
 		a.Phase = Published
 	case old.LastPosition > fresh.LastPosition:
 		a.Phase = Draining
-	case f.Now.Before(a.DueAt):
+	case f.AsOf().Before(a.DueAt):
 		a.Phase = Retiring
 	default:
 		a.Phase = Active
@@ -230,6 +241,15 @@ func (a *Assessment) Prove(after *chain.Report) {
 	a.Phase = Finalizable
 }
 
+// Infer settles gate G3 with a verification made with the files as they are,
+// where the caller has seen that those after the merge let every event keep the
+// key that verified it.
+func (a *Assessment) Infer(before *chain.Report) {
+	if a.Prove(before); a.Phase == Finalizable {
+		a.Gates[2].Detail += "; follows from the report, since every event keeps the key that verified it"
+	}
+}
+
 func latest(times ...*time.Time) time.Time {
 	var t time.Time
 	for _, u := range times {
@@ -244,9 +264,9 @@ func overlap(f Facts, a Assessment, from time.Time) Gate {
 	g := Gate{ID: "G1", Name: "the overlap has passed"}
 	length := time.Duration(f.Record.Policy.Overlap)
 	switch {
-	case from.After(f.Now.Add(MaxSkew)):
-		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), MaxSkew, stamp(f.Now))
-	case f.Now.Before(a.DueAt):
+	case from.After(f.AsOf().Add(MaxSkew)):
+		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), MaxSkew, stamp(f.AsOf()))
+	case f.AsOf().Before(a.DueAt):
 		g.State, g.Detail = Waiting, fmt.Sprintf("until %s (%s from %s, when the outgoing signer was last seen or the incoming one first)", stamp(a.DueAt), length, stamp(from))
 	default:
 		g.State, g.Detail = Passed, fmt.Sprintf("%s since %s", length, stamp(from))

@@ -86,6 +86,10 @@ func TestGates(t *testing.T) {
 		says   string
 	}{
 		"overlap runs":                 {func(f *Facts) { f.Now = start.Add(48 * time.Hour) }, "G1", Waiting, "until 2026-03-03 13:00:00"},
+		"overlap over, not when read":  {func(f *Facts) { f.ReadAt = start.Add(48 * time.Hour) }, "G1", Waiting, "until 2026-03-03 13:00:00"},
+		"overlap over when read":       {func(f *Facts) { f.ReadAt = start.Add(49 * time.Hour) }, "G1", Passed, "48h0m0s since"},
+		"read in the future":           {func(f *Facts) { f.Now, f.ReadAt = start.Add(48*time.Hour), start.Add(50*time.Hour) }, "G1", Waiting, "until"},
+		"ahead of when it was read":    {func(f *Facts) { f.ReadAt = start.Add(50 * time.Minute) }, "G1", Unproven, "this run's (2026-03-01 12:50:00 UTC)"},
 		"overlap just over":            {func(f *Facts) { f.Now = start.Add(49 * time.Hour); f.Trail.To = start }, "G1", Passed, "48h0m0s since"},
 		"chain's clock is ahead":       {func(f *Facts) { f.Now = start.Add(50 * time.Minute) }, "G1", Unproven, "ahead"},
 		"chain's clock a little":       {func(f *Facts) { f.Now = start.Add(56 * time.Minute) }, "G1", Waiting, "until"},

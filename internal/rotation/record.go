@@ -182,6 +182,9 @@ type Evidence struct {
 	ArchiveSHA256  string `json:"archiveSha256,omitempty"`
 	Checkpoint     string `json:"checkpoint,omitempty"`
 	Snapshot       string `json:"snapshot,omitempty"`
+	// ReportSHA256 is the digest of the report that the chain was judged by,
+	// where it was read elsewhere.
+	ReportSHA256 string `json:"reportSha256,omitempty"`
 }
 
 // Rollback says that and why the rotation was undone.

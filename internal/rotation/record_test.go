@@ -28,7 +28,7 @@ func full(t *testing.T) Record {
 	r.Retirement = &Retirement{
 		EvaluatedAt: start.Add(time.Hour), RunURL: r.RunURL, Cutover: Cutover{9}, Boundary: Mark{10, digest},
 		Gates:    []Gate{{"G1", "the overlap has passed", Passed, "48h0m0s since <then> & \"now\""}},
-		Evidence: Evidence{20, strings.Repeat("01", 32), strings.Repeat("23", 32), strings.Repeat("45", 32), "10:x", "1:2:"},
+		Evidence: Evidence{20, strings.Repeat("01", 32), strings.Repeat("23", 32), strings.Repeat("45", 32), "10:x", "1:2:", strings.Repeat("67", 32)},
 	}
 	r.Rollback = &Rollback{
 		At: start.Add(2 * time.Hour), Actor: "b", Reason: "it fails", RunURL: r.RunURL, Mode: ModeRollback, Window: &Window{3, 10, 12},
