@@ -2,8 +2,10 @@ package actions_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -399,18 +401,18 @@ func matrix(ts *testscript.TestScript, neg bool, args []string) {
 	b.restore()
 }
 
-const seeds = 200
+// everySeed is how many seeds each script of parallel plays; its own number,
+// which suits a run of all tests, if 0.
+var everySeed = flag.Int("seeds", 0, "seeds of the parallel runs of TestFaults")
 
 // parallel starts 2 and 10 runs at once, with every answer delayed at random:
 // each ends with 0 or 3, and after one more run the world is as if there had
 // been one. Keys that lost the race for the alias are left, and reported.
 func parallel(ts *testscript.TestScript, neg bool, args []string) {
 	b := newBench(ts, neg, args)
-	every := seeds
-	if share, ok := b.want["seeds"]; ok { // scripts share the seeds out
-		every = number(ts, share)
-		delete(b.want, "seeds")
-	}
+	b.env = append(b.env, "HURRY_PARTING=300ms")
+	every := cmp.Or(*everySeed, number(ts, b.want["seeds"]))
+	delete(b.want, "seeds")
 	spare := b.want["keys"]
 	for _, runs := range []int{2, 10} {
 		done, undecided, orphans := 0, 0, 0
@@ -440,6 +442,7 @@ func parallel(ts *testscript.TestScript, neg bool, args []string) {
 					done++
 				case 3:
 					undecided++
+					ts.Logf("seed %d: %s", seed, o.log)
 				}
 				// A run may say that all is well before the others have ended; how
 				// many pull requests there are is told below.

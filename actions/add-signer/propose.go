@@ -19,7 +19,6 @@ import (
 // another signer is published already: then the record alone is new.
 func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo, s *published.State, k *key, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
 	change := in.Change(s, published.Addition(s.Paths, rec.Incoming))
-	text := s.Registry.Bytes()
 	change.Title = published.Title("Publish audit signer", rec.Incoming.ID)
 	was, isPublished := s.Registry.Find(rec.Incoming.ID)
 	if isPublished {
@@ -38,10 +37,22 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 		}
 		change.Title = published.Title("Let the standby replace the audit signer:", rec.Incoming.ID)
 	}
-	rec, err := earlier(ctx, repo, s, change.Branch(), rec)
+	var p pullrequest.Proposal
+	err := repo.Anew(ctx, change.Branch(), func() (err error) {
+		p, rec, err = publish(ctx, in, repo, s, k, change, rec, isPublished)
+		return err
+	})
+	return p, rec, err
+}
+
+// publish fills in the change by what stands in its branch already, and brings
+// it about.
+func publish(ctx context.Context, in inputs, repo *pullrequest.Repo, s *published.State, k *key, change pullrequest.Change, rec rotation.Record, isPublished bool) (pullrequest.Proposal, rotation.Record, error) {
+	rec, tip, err := earlier(ctx, repo, s, change.Branch(), rec)
 	if err != nil {
 		return pullrequest.Proposal{}, rec, err
 	}
+	text := s.Registry.Bytes()
 	if !isPublished { // under the times of the run that has made the branch
 		text = s.Registry.Add(entry(k, rec))
 	}
@@ -53,6 +64,7 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 			return pullrequest.Proposal{}, rec, err
 		}
 	}
+	change.Tip = tip
 	change.Files = map[string][]byte{s.Paths.Registry: text, s.Paths.Record(rec.ID): rec.JSON()}
 	if err := s.Judge(change.Files, rec.CreatedAt, rotation.EvidenceAge); err != nil {
 		return pullrequest.Proposal{}, rec, err
@@ -103,17 +115,17 @@ func there(ctx context.Context, repo *pullrequest.Repo, change pullrequest.Chang
 }
 
 // earlier takes over what an earlier run wrote into the branch, so that this
-// one writes the same: its time and its proof.
-func earlier(ctx context.Context, repo *pullrequest.Repo, s *published.State, branch string, rec rotation.Record) (rotation.Record, error) {
+// one writes the same: its time and its proof. It gives the branch's tip, too.
+func earlier(ctx context.Context, repo *pullrequest.Repo, s *published.State, branch string, rec rotation.Record) (is rotation.Record, tip string, err error) {
 	path := s.Paths.Record(rec.ID)
-	text, _, found, err := repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
+	text, tip, found, err := repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
 	if err != nil || !found {
-		return rec, err
+		return rec, tip, err
 	}
 	was, err := rotation.ParseRecord(path, text)
 	if err != nil || was.Incoming != rec.Incoming {
-		return rec, nil // not ours: Ensure decides what becomes of the branch
+		return rec, tip, nil // not ours: Ensure decides what becomes of the branch
 	}
 	rec.CreatedAt, rec.Actor, rec.RunURL, rec.Possession = was.CreatedAt, was.Actor, was.RunURL, was.Possession
-	return rec, nil
+	return rec, tip, nil
 }

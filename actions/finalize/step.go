@@ -77,12 +77,21 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 
 // propose verifies the chain once more with the files as they would be after
 // the merge, and only then opens the pull request.
-func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (pullrequest.Proposal, error) {
+func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (p pullrequest.Proposal, err error) {
 	change := f.inputs.Change(f.state, pullrequest.Change{
 		Operation: "finalize",
 		Key:       fmt.Sprintf("%s\n%s\n%d\n%s", f.state.Paths.Registry, facts.Record.ID, a.Boundary.Position, a.Boundary.Digest),
 	})
-	ret = f.earlier(ctx, change.Branch(), facts.Record.ID, *a, ret)
+	err = f.repo.Anew(ctx, change.Branch(), func() error {
+		p, err = f.archive(ctx, change, facts, a, ret)
+		return err
+	})
+	return p, err
+}
+
+// archive looks, decides and proposes.
+func (f *finalizer) archive(ctx context.Context, change pullrequest.Change, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (pullrequest.Proposal, error) {
+	ret, change.Tip = f.earlier(ctx, change.Branch(), facts.Record.ID, *a, ret)
 	move, err := rotation.Retire(facts, *a, ret)
 	if err != nil {
 		return pullrequest.Proposal{}, err
@@ -141,24 +150,24 @@ func (f *finalizer) prove(ctx context.Context, after *registry.Files, a *rotatio
 
 // earlier takes over the evidence that stands in the branch already, unless it
 // is too old or speaks of other things than this run has found: a rerun with
-// nothing new must write nothing.
-func (f *finalizer) earlier(ctx context.Context, branch, id string, a rotation.Assessment, ret rotation.Retirement) rotation.Retirement {
+// nothing new must write nothing. It gives the branch's tip, too.
+func (f *finalizer) earlier(ctx context.Context, branch, id string, a rotation.Assessment, ret rotation.Retirement) (is rotation.Retirement, tip string) {
 	path := f.state.Paths.Record(id)
-	text, _, found, err := f.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
+	text, tip, found, err := f.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
 	if err != nil || !found {
-		return ret
+		return ret, tip
 	}
 	was, err := rotation.ParseRecord(path, text)
 	if err != nil || was.Judged() == nil || was.Judged().Boundary != ret.Boundary {
-		return ret
+		return ret, tip
 	}
 	judged := *was.Judged()
 	sameFiles := judged.Evidence.RegistrySHA256 == ret.Evidence.RegistrySHA256 && judged.Evidence.ArchiveSHA256 == ret.Evidence.ArchiveSHA256
 	age := ret.EvaluatedAt.Sub(judged.EvaluatedAt)
 	if !sameFiles || age < 0 || age > f.inputs.MaxEvidenceAge || judged.Evidence.Events > ret.Evidence.Events || !sameGates(judged.Gates, a.Gates) {
-		return ret
+		return ret, tip
 	}
-	return judged
+	return judged, tip
 }
 
 // leavingOf is the id of the signer that leaves.

@@ -33,9 +33,17 @@ func (u undoing) compromise(ctx context.Context) error {
 		return gha.Misuse("%w", err)
 	}
 	change := u.in.Change(u.state, pullrequest.Change{Operation: "compromise", Key: u.state.Paths.Registry + "\n" + move.Record.Rollback.Compromised.ID})
+	return u.repo.Anew(ctx, change.Branch(), func() error { return u.declare(ctx, change, move, boundary, files) })
+}
+
+// declare looks, decides and proposes.
+func (u undoing) declare(ctx context.Context, change pullrequest.Change, move rotation.Move, boundary rotation.Mark, files rotation.Files) error {
+	was, tip := u.earlier(ctx, change.Branch(), move.Record.ID)
+	change.Tip = tip
 	// A run after this one writes the same, also when the chain has grown.
-	if was := u.earlier(ctx, change.Branch(), move.Record.ID); was.Boundary != nil && (u.in.TrustedUntil == "head" || *was.Boundary == boundary) {
+	if was.Boundary != nil && (u.in.TrustedUntil == "head" || *was.Boundary == boundary) {
 		was.Compromised = nil
+		var err error
 		if move, err = rotation.Compromise(u.in.SignerID, *was.Boundary, was, files); err != nil {
 			return gha.Misuse("%w", err)
 		}

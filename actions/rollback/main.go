@@ -136,7 +136,13 @@ func (u undoing) back(ctx context.Context) error {
 	}
 	rec := u.state.Records[i]
 	change := u.in.Change(u.state, pullrequest.Change{Operation: "rollback", Key: u.state.Paths.Registry + "\n" + rec.ID})
-	by := u.earlier(ctx, change.Branch(), rec.ID)
+	return u.repo.Anew(ctx, change.Branch(), func() error { return u.undo(ctx, change, rec) })
+}
+
+// undo looks, decides and proposes.
+func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotation.Record) error {
+	by, tip := u.earlier(ctx, change.Branch(), rec.ID)
+	change.Tip = tip
 	var seen *chain.Report
 	if rec.Rollback != nil {
 		by = *rec.Rollback // merged already: only the settings are left to be told
@@ -163,17 +169,17 @@ func (u undoing) back(ctx context.Context) error {
 }
 
 // earlier takes over what an earlier run wrote into the branch, so that this one
-// writes the same.
-func (u undoing) earlier(ctx context.Context, branch, id string) rotation.Rollback {
+// writes the same. It gives the branch's tip, too.
+func (u undoing) earlier(ctx context.Context, branch, id string) (by rotation.Rollback, tip string) {
 	path := u.state.Paths.Record(id)
-	text, _, found, err := u.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
+	text, tip, found, err := u.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
 	if err != nil || !found {
-		return u.by
+		return u.by, tip
 	}
 	if was, err := rotation.ParseRecord(path, text); err == nil && was.Rollback != nil && was.Rollback.Reason == u.by.Reason && was.Rollback.Mode == u.by.Mode {
-		return *was.Rollback
+		return *was.Rollback, tip
 	}
-	return u.by
+	return u.by, tip
 }
 
 func (u undoing) enable(ctx context.Context, rec rotation.Record) error {

@@ -16,6 +16,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +51,7 @@ type Options struct {
 type Client struct {
 	kms      *kms.Client
 	region   string
+	local    bool // KMS is on this machine
 	attempts int
 	backoff  time.Duration
 	settle   time.Duration
@@ -85,7 +88,17 @@ func New(ctx context.Context, o Options) (*Client, error) {
 		return nil, &Error{Message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
 	}
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient} })
-	return &Client{client, cfg.Region, o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
+	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
+}
+
+// local tells whether an endpoint is on this machine.
+func local(endpoint *string) bool {
+	u, err := url.Parse(aws.ToString(endpoint))
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // cutOff lets the SDK try again when an answer ends in its middle. CreateKey is

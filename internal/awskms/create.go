@@ -71,9 +71,11 @@ func (in Creation) check() error {
 //  1. the alias alias/audit-signer-ID exists: the rotation has its key;
 //  2. a key carries the rotation's tag: an earlier run made it and stopped
 //     before the alias; the oldest that is enabled and of the spec is taken;
-//  3. a key is made, with its tags in the same call, which is never repeated
+//  3. runs that started together part: each waits for a random time, up to
+//     ten seconds, and looks again, so that mostly one of them makes a key;
+//  4. a key is made, with its tags in the same call, which is never repeated
 //     blindly: after a lost answer the tag is searched for, for Options.Settle;
-//  4. the alias is made, which settles the matter between parallel runs too.
+//  5. the alias is made, which settles the matter between parallel runs too.
 //
 // A key that has the alias is returned whatever its state: [Key.Check] it.
 // Keys are never deleted; surplus ones are returned as Orphans (not looked for
@@ -84,15 +86,21 @@ func (c *Client) Create(ctx context.Context, in Creation) (Created, error) {
 	if err := in.check(); err != nil {
 		return Created{}, err
 	}
-	if key, err := c.aliased(ctx, in); err == nil || !is(err, "NotFoundException") {
-		return Created{Key: key, Alias: in.alias()}, err
+	done, keys, err := c.look(ctx, in)
+	if err != nil || done.Alias != "" {
+		return done, err
 	}
-	keys, err := c.tagged(ctx, in.RotationID)
-	if err != nil {
-		return Created{}, err
+	key, ok := oldestFit(keys, in.Spec)
+	if d := c.parting(); !ok && d > 0 {
+		if err := sleep(ctx, d); err != nil {
+			return Created{}, err
+		}
+		if done, keys, err = c.look(ctx, in); err != nil || done.Alias != "" {
+			return done, err
+		}
+		key, ok = oldestFit(keys, in.Spec)
 	}
 	var made string
-	key, ok := oldestFit(keys, in.Spec)
 	if !ok {
 		if key, err = c.createKey(ctx, in); err != nil {
 			return Created{}, err
@@ -109,7 +117,7 @@ func (c *Client) Create(ctx context.Context, in Creation) (Created, error) {
 	if key, err = c.commit(ctx, in, key); err != nil {
 		return Created{}, err
 	}
-	done := Created{Key: key, Alias: in.alias(), New: key.ARN == made}
+	done = Created{Key: key, Alias: in.alias(), New: key.ARN == made}
 	for _, k := range keys {
 		if k.ARN != key.ARN {
 			done.Orphans = append(done.Orphans, k.ARN)
@@ -119,6 +127,17 @@ func (c *Client) Create(ctx context.Context, in Creation) (Created, error) {
 		done.Orphans = append(done.Orphans, made)
 	}
 	return done, nil
+}
+
+// look finds the rotation's key by its alias, done.Alias being set then, else the
+// keys with its tag.
+func (c *Client) look(ctx context.Context, in Creation) (done Created, keys []Key, err error) {
+	key, err := c.aliased(ctx, in)
+	if !is(err, "NotFoundException") {
+		return Created{Key: key, Alias: in.alias()}, nil, err
+	}
+	keys, err = c.tagged(ctx, in.RotationID)
+	return Created{}, keys, err
 }
 
 // aliased returns the key behind the rotation's alias, and makes sure that it is

@@ -2,6 +2,7 @@ package awskms
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -13,6 +14,15 @@ const (
 	attemptTime  = 30 * time.Second
 	settleTime   = time.Minute
 )
+
+// parting is a random pause before a key is made, none where KMS is on this
+// machine: nobody else makes one there.
+func (c *Client) parting() time.Duration {
+	if c.local {
+		return 0
+	}
+	return rand.N(10 * time.Second)
+}
 
 // sleep waits, or returns the context's error when that ends first.
 func sleep(ctx context.Context, d time.Duration) error {

@@ -23,6 +23,7 @@ type Change struct {
 	Base       string            // the branch to merge into
 	BaseCommit string            // the commit of it that Files were computed from
 	Files      map[string][]byte // whole new content by path
+	Tip        string            // of this change's branch when Files were computed, "" if it did not exist
 
 	Message     string // of the commit
 	Title, Body string // of the pull request

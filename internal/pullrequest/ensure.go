@@ -41,7 +41,8 @@ type ensuring struct {
 // as it holds the wanted files and the base has not changed them since;
 // otherwise a commit is added, which also merges the base where that has moved.
 //
-// When Base no longer holds what Files were computed from, it is a *Conflict.
+// When Base no longer holds what Files were computed from, it is a *Conflict; so
+// it is when another run has put other files into the branch since Tip. See Anew.
 func (r *Repo) Ensure(ctx context.Context, c Change) (Proposal, error) {
 	if err := c.check(); err != nil {
 		return Proposal{}, err
@@ -59,6 +60,23 @@ func (r *Repo) Ensure(ctx context.Context, c Change) (Proposal, error) {
 			return Proposal{}, e.account(err)
 		}
 		return p, nil
+	}
+}
+
+// Anew takes a step that proposes a change on branch, and takes it again, after a
+// pause, when a parallel run was faster: the step then reads what that run has
+// put into the branch, and proposes the same. It gives up after five turns, with
+// the *Conflict.
+func (r *Repo) Anew(ctx context.Context, branch string, step func() error) error {
+	for turn := 1; ; turn++ {
+		err := step()
+		raced, ok := errors.AsType[*Conflict](err)
+		if !ok || raced.Branch != branch || turn == turns {
+			return err
+		}
+		if err := r.http.wait(ctx, backoff(turn), 0, "shows another run at work on "+branch); err != nil {
+			return err
+		}
 	}
 }
 
@@ -147,6 +165,8 @@ func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commi
 		if err != nil || same {
 			return head, Unchanged, err
 		}
+	} else if tip != e.c.Tip {
+		return nil, "", &Conflict{Branch: e.branch, Want: e.c.Tip, Have: tip}
 	}
 	parents := []string{tip}
 	if made.base != base {

@@ -76,7 +76,7 @@ func TestEnsureGetsOverALostUpdate(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, fault := range passing {
 		c := w.change(name)
-		w.ensure(c)
+		c.Tip = w.ensure(c).Commit
 		c.Files[registry], c.Body = []byte("[2]\n"), "new words"
 		repo, _ := w.open()
 		w.SetFault(once(1, is("PATCH", "/git/refs/"), fault))

@@ -180,3 +180,51 @@ func TestEnsureInParallelUnderFaults(t *testing.T) {
 	w.SetFault(nil)
 	w.single(branches...)
 }
+
+// A run whose files another run of the same step has overtaken does not put its
+// own in their place, but proposes the same as that one.
+func TestAnew(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, nil)
+	c := w.change("k1")
+	theirs := []byte("[\"theirs\"]\n")
+	w.SetFault(during(is("POST", "/git/refs"), func() {
+		faster := c
+		faster.Files = map[string][]byte{registry: theirs, archive: c.Files[archive]}
+		w.ensure(faster)
+	}))
+	repo, naps := w.open()
+	turns := 0
+	var p pullrequest.Proposal
+	err := repo.Anew(ctx, c.Branch(), func() (err error) {
+		turns++
+		text, tip, found, err := repo.ReadBranchFile(ctx, c.Branch(), registry, 1<<20)
+		if err != nil {
+			return err
+		}
+		if c.Tip = tip; found {
+			c.Files = map[string][]byte{registry: text, archive: c.Files[archive]}
+		}
+		p, err = repo.Ensure(ctx, c)
+		return err
+	})
+	if err != nil || turns != 2 || p.State != pullrequest.Unchanged || p.Number != 1 {
+		t.Errorf("%d turns, slept %v: %+v, %v", turns, naps.all, p, err)
+	}
+	if text, _ := w.File(c.Branch(), registry); text != string(theirs) || len(w.Head(c.Branch()).Parents) != 1 {
+		t.Errorf("the branch holds %q", text)
+	}
+	w.settled(c)
+
+	// It ends, whatever the others do, and other errors end it at once.
+	turns = 0
+	err = repo.Anew(ctx, c.Branch(), func() error { turns++; return &pullrequest.Conflict{Branch: c.Branch()} })
+	if refused(t, err, 3, "someone else was faster"); turns != 5 {
+		t.Errorf("%d turns", turns)
+	}
+	turns = 0
+	err = repo.Anew(ctx, c.Branch(), func() error { turns++; return &pullrequest.Conflict{Branch: "main"} })
+	if refused(t, err, 3, "branch main"); turns != 1 {
+		t.Errorf("%d turns", turns)
+	}
+}

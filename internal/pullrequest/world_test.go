@@ -98,10 +98,14 @@ func (w world) change(key string) pullrequest.Change {
 	}
 }
 
-// ensure runs Ensure in a new process and wants it to succeed.
+// ensure runs Ensure in a new process, which has looked at the branch, and wants
+// it to succeed.
 func (w world) ensure(c pullrequest.Change) pullrequest.Proposal {
 	w.Helper()
 	repo, _ := w.open()
+	if slices.Contains(w.Branches(), c.Branch()) {
+		c.Tip = w.Head(c.Branch()).ID
+	}
 	p, err := repo.Ensure(context.Background(), c)
 	if err != nil {
 		w.Fatal(err)
