@@ -135,6 +135,10 @@ func (in inputs) check() error {
 		return gha.Misuse("mode is join, and join-reports is empty: set it to the folder that holds the reports of all shards")
 	case in.Mode != "join" && in.JoinReports != "":
 		return gha.Misuse("join-reports is set, and mode is %s: set mode to join, or leave join-reports out", in.Mode)
+	case (in.Mode == "plan" || in.Mode == "shard") && (in.ExpectSigner != "" || in.HTMLPath != "" || in.NextCheckpointPath != ""):
+		return gha.Misuse("mode is %s, which knows a part of the chain at most: give expect-signer, html-path and next-checkpoint-path to mode join", in.Mode)
+	case in.Mode != "verify" && in.Mode != "incremental" && in.WaitFor > 0:
+		return gha.Misuse("wait-for is set, and mode is %s, which reads nothing twice: wait for the signer with mode verify or incremental, or before mode plan", in.Mode)
 	case in.RequireCheckpoint && in.CheckpointPath == "" && in.CheckpointBranch == "":
 		return gha.Misuse("require-checkpoint is true, and neither checkpoint-path nor checkpoint-branch is set: name the checkpoint of the last verification")
 	}

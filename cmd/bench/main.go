@@ -24,7 +24,7 @@ import (
 
 func main() {
 	var b bench
-	flag.IntVar(&b.events, "events", 20_000, "events of each chain")
+	flag.IntVar(&b.events, "events", 50_000, "events of each chain; with fewer, the start of a run weighs on its rate")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
 	flag.IntVar(&b.memory, "memory", 1_000_000, "events of the largest chain whose peak memory is measured")
 	only := flag.String("only", "", "kinds of key to measure, with commas in between; all if empty")
