@@ -147,7 +147,7 @@ type bench struct {
 
 func newBench(ts *testscript.TestScript, neg bool, args []string) *bench {
 	at := slices.Index(args, "--")
-	usage(ts, neg || at < 0 || at == len(args)-1, "matrix|parallel [pulls=N] [branches=N] [keys=N] [aliases=N] [archived=N] [OUTPUT:NAME=VALUE] -- ACTION [ARG...]")
+	usage(ts, neg || at < 0 || at == len(args)-1, "matrix|parallel [pulls=N] [branches=N] [keys=N] [aliases=N] [disabled=N] [archived=N] [OUTPUT:NAME=VALUE] -- ACTION [ARG...]")
 	b := &bench{ts: ts, s: stageOf(ts), want: map[string]string{}, action: args[at+1], args: args[at+2:]}
 	for _, w := range args[:at] {
 		name, value, _ := strings.Cut(w, "=")
@@ -256,8 +256,15 @@ func (b *bench) unsettled(o *outcome) string {
 		text, _ := b.s.github.File(branch, "kernel/tools/signers.archive.json")
 		archived += strings.Count(text, `"boundary"`)
 	}
+	disabled := 0
+	for _, key := range b.s.kms.Keys() {
+		if b.s.kms.State(key) == kmstest.Disabled {
+			disabled++
+		}
+	}
 	is := map[string]string{
-		"pulls": strconv.Itoa(len(b.s.github.Pulls()) - b.pulls), "branches": strconv.Itoa(len(fresh)), "archived": strconv.Itoa(archived),
+		"disabled": strconv.Itoa(disabled),
+		"pulls":    strconv.Itoa(len(b.s.github.Pulls()) - b.pulls), "branches": strconv.Itoa(len(fresh)), "archived": strconv.Itoa(archived),
 		"keys": strconv.Itoa(len(b.s.kms.Keys()) - b.keys), "aliases": strconv.Itoa(len(b.s.kms.Aliases()) - b.aliases),
 	}
 	for name, want := range b.want {

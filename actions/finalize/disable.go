@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -68,15 +69,20 @@ func (f *finalizer) disableOne(ctx context.Context, client *awskms.Client, rec r
 		return "its entry names no KMS key, so there is nothing to disable here", gate, nil
 	}
 	key, err := client.Describe(ctx, item.KMSKeyID)
-	if err != nil {
-		return "", gate, err
+	var public pubkey.Key
+	if err == nil && key.State != disabled {
+		public, err = client.PublicKey(ctx, key.ARN)
+		if e, ok := errors.AsType[*awskms.Error](err); ok && e.Code == "DisabledException" {
+			if again, failed := client.Describe(ctx, key.ARN); failed == nil && again.State == disabled { // another run was faster
+				key, err = again, nil
+			}
+		}
 	}
-	if key.State == disabled {
+	switch {
+	case err != nil:
+		return "", gate, err
+	case key.State == disabled:
 		return "KMS key " + key.ARN + " is disabled. " + deletion(key.ARN), gate, nil
-	}
-	public, err := client.PublicKey(ctx, key.ARN)
-	if err != nil {
-		return "", gate, err
 	}
 	if public.Fingerprint() != item.Key.Fingerprint() {
 		return "", rotation.Gate{ID: "KMS", Name: "the KMS key is the archived one", State: rotation.Against,
