@@ -76,11 +76,11 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 }
 
 // propose verifies the chain once more with the files as they would be after
-// the merge, and only then opens the pull request.
+// the merge, and only then opens the pull request: one for the signer that the
+// rotation archives, which is brought up to date when its boundary has moved.
 func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (p pullrequest.Proposal, err error) {
 	change := f.inputs.Change(f.state, pullrequest.Change{
-		Operation: "finalize",
-		Key:       fmt.Sprintf("%s\n%s\n%d\n%s", f.state.Paths.Registry, facts.Record.ID, a.Boundary.Position, a.Boundary.Digest),
+		Operation: "finalize", Key: f.state.Paths.Registry + "\n" + facts.Record.ID + "\n" + leavingOf(facts.Record),
 	})
 	err = f.repo.Anew(ctx, change.Branch(), func() error {
 		p, err = f.archive(ctx, change, facts, a, ret)

@@ -29,6 +29,9 @@ func (g *gate) replay(ctx context.Context, base, head *side) ([]finding.Finding,
 		return nil, err
 	}
 	g.Logf("replayed %d events: the change makes %d of them unverifiable", out.Events, out.Lost)
+	if out.Declared > 0 {
+		g.Logf("it takes %d events back, by declaring their signer compromised; that holds nothing up", out.Declared)
+	}
 	if out.Unchecked > 0 {
 		g.Logf("%d events are by HMAC signers, whose signatures cannot be checked without their secret", out.Unchecked)
 	}

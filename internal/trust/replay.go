@@ -24,6 +24,9 @@ type Replayed struct {
 	// Events is the length of the chain, Lost how many of them verify before
 	// the change and not after it.
 	Events, Lost int64
+	// Declared events are those that the change takes back because it declares
+	// their signer compromised. They are named, and hold nothing up.
+	Declared int64
 	// Unchecked events are of HMAC signers, whose secrets this has not: they
 	// count as long as their signer stays.
 	Unchecked int64
@@ -114,33 +117,57 @@ const listedPositions = 10
 func (c *comparison) tell(r *chain.Report) *Replayed {
 	out := &Replayed{Events: r.Events, Unchecked: c.unchecked, Elsewhere: r.FindingsTotal}
 	positions := map[string][]string{}
-	var beyond []string
-	about := ""
+	beyond := map[string][]string{} // by what is said of the signer
 	for _, f := range r.Findings {
 		switch f.Rule {
 		case chain.RuleUnknownSigner:
 			positions[f.Message] = append(positions[f.Message], place(f))
 		case chain.RuleRetiredSignerUsed:
-			beyond = append(beyond, place(f))
-			about, _, _ = strings.Cut(f.Message, ", yet")
+			about, _, _ := strings.Cut(f.Message, ", yet")
+			beyond[about] = append(beyond[about], place(f))
 		case chain.RuleCheckpointMismatch, chain.RuleTruncated:
 			out.Elsewhere--
 			out.Findings = append(out.Findings, f)
 		}
 	}
-	lose := func(n int64, whose string, at []string) {
-		out.Lost += n
-		out.Findings = append(out.Findings, finding.Finding{Rule: RuleUnverifiable, Severity: finding.Error,
+	lose := func(severity finding.Severity, n int64, whose string, at []string) {
+		if severity == finding.Error {
+			out.Lost += n
+		} else {
+			out.Declared += n
+		}
+		out.Findings = append(out.Findings, finding.Finding{Rule: RuleUnverifiable, Severity: severity,
 			Message: fmt.Sprintf("this makes %d event(s) unverifiable: %s; positions %s", n, whose, listed(at, n))})
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.lost)) {
-		lose(c.lost[id], fmt.Sprintf("those of signer %.80q", id), positions[id])
+		lose(finding.Error, c.lost[id], fmt.Sprintf("those of signer %.80q", id), positions[id])
 	}
-	if n := r.ByRule[chain.RuleRetiredSignerUsed]; n > 0 {
-		lose(n, about, beyond)
+	unnamed := r.ByRule[chain.RuleRetiredSignerUsed] // a report names the first of each rule
+	for _, at := range beyond {
+		unnamed -= int64(len(at))
 	}
-	out.Elsewhere -= out.Lost
+	abouts := slices.Sorted(maps.Keys(beyond))
+	for _, severity := range []finding.Severity{finding.Error, finding.Warning} {
+		for _, about := range abouts {
+			if (severity == finding.Warning) == declared(r, about) {
+				lose(severity, int64(len(beyond[about]))+unnamed, about, beyond[about])
+				unnamed = 0
+			}
+		}
+	}
+	out.Elsewhere -= out.Lost + out.Declared
 	return out
+}
+
+// declared tells whether what is said of a signer is that it is compromised.
+// Nothing may stand before a change that says so.
+func declared(r *chain.Report, about string) bool {
+	for id, use := range r.Signers {
+		if use.State == string(registry.StateCompromised) && strings.HasPrefix(about, "signer "+id+" is "+use.State+": ") {
+			return true
+		}
+	}
+	return false
 }
 
 // place is a finding's position, or the row's id where it hangs on none.

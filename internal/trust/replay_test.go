@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
@@ -35,9 +36,14 @@ func upstreamFiles(t *testing.T, name, archive string) *registry.Files {
 // archivedAt archives the RSA signer of the overlap chain at a position.
 func archivedAt(t *testing.T, position, digest string) *registry.Files {
 	t.Helper()
+	return archivedAs(t, registry.StateRetired, position, digest)
+}
+
+func archivedAs(t *testing.T, state registry.State, position, digest string) *registry.Files {
+	t.Helper()
 	both := upstreamFiles(t, "overlap.signers-object.json", "")
 	s, _ := both.Registry.Find("audit-rsa-v1")
-	return upstreamFiles(t, "overlap.signers-new-only.json", `{"version":1,"retired":[{"entry":`+s.Source+`,"retiredAt":"2026-01-02T03:04:05Z","reason":"r","rotation":"r","state":"retired","boundary":{"position":`+position+`,"digest":"`+digest+`"}}]}`)
+	return upstreamFiles(t, "overlap.signers-new-only.json", `{"version":1,"retired":[{"entry":`+s.Source+`,"retiredAt":"2026-01-02T03:04:05Z","reason":"r","rotation":"r","state":"`+string(state)+`","boundary":{"position":`+position+`,"digest":"`+digest+`"}}]}`)
 }
 
 const beforeLastRSA = "0768df648f183858e1caa936058af5834bc69871796e848b6cdba59574bd4b6e" // its event before that, at position 148
@@ -105,6 +111,32 @@ func TestReplayCannotRead(t *testing.T) {
 	file := func() (io.ReadCloser, error) { return os.Open(upstream + "overlap.ndjson") }
 	if _, err := trust.Replay(done, chain.NDJSON("events", file), both, both, 1); err == nil {
 		t.Error("an interrupted replay has an outcome")
+	}
+}
+
+// What a change declares compromised is named, and holds nothing up; what it
+// loses besides, does.
+func TestReplayOfACompromise(t *testing.T) {
+	both := upstreamFiles(t, "overlap.signers-object.json", "")
+	open := func() (io.ReadCloser, error) { return os.Open(upstream + "overlap.ndjson") }
+	for name, tc := range map[string]struct {
+		before, after  *registry.Files
+		lost, declared int64
+	}{
+		"declared":          {both, archivedAs(t, registry.StateCompromised, "148", beforeLastRSA), 0, 1},
+		"declared already":  {archivedAs(t, registry.StateCompromised, "148", beforeLastRSA), archivedAs(t, registry.StateCompromised, "148", beforeLastRSA), 0, 0},
+		"retired too early": {both, archivedAt(t, "148", beforeLastRSA), 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := trust.Replay(t.Context(), chain.NDJSON("events", open), tc.before, tc.after, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			errs := finding.Count(r.Findings, finding.Error)
+			if r.Lost != tc.lost || r.Declared != tc.declared || r.Elsewhere != 0 || (errs > 0) != (tc.lost > 0) || (len(r.Findings) > errs) != (tc.declared > 0) {
+				t.Errorf("%d lost, %d declared, %d elsewhere, %v", r.Lost, r.Declared, r.Elsewhere, r.Findings)
+			}
+		})
 	}
 }
 
