@@ -85,7 +85,10 @@ var rooms = map[string]room{
 	"internal/pullrequest": {1, adapter},
 	"internal/readiness":   {1, adapter},
 	"schemas":              {1, pure},
-	"docs":                 {1, pure},
+
+	"internal/patience": {0, pure},
+
+	"docs": {1, pure},
 
 	// A fake may need what its adapter needs, and no shipped action links it.
 	"internal/auditdb/auditdbtest":    {5, fake},

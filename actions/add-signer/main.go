@@ -57,6 +57,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := check(in, policy); err != nil {
 		return err
 	}
+	ctx, err := gha.Within(ctx, in.RetryBudget)
+	if err != nil {
+		return err
+	}
 	repo, state, err := in.Open(ctx, r, true)
 	if err != nil {
 		return err

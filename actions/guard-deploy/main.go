@@ -44,6 +44,7 @@ type inputs struct {
 	ArchivePath  string        `input:"archive-path"`
 	Token        gha.Secret    `input:"token"`
 	BaseBranch   string        `input:"base-branch"`
+	RetryBudget  time.Duration `input:"retry-budget"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
@@ -54,6 +55,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return gha.Misuse("wait-for %s is negative: give the longest time to wait, such as 10m", in.WaitFor)
 	}
 	if err := readiness.Check(in.VerifierURLs); err != nil {
+		return err
+	}
+	ctx, err := gha.Within(ctx, in.RetryBudget)
+	if err != nil {
 		return err
 	}
 	repo, err := published.Repository(r, in.Token)

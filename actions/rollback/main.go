@@ -58,6 +58,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := in.check(); err != nil {
 		return err
 	}
+	ctx, err := gha.Within(ctx, in.RetryBudget)
+	if err != nil {
+		return err
+	}
 	repo, state, err := in.Open(ctx, r, false)
 	if err != nil {
 		return err

@@ -51,10 +51,15 @@ type inputs struct {
 	ReportPath         string        `input:"report-path"`
 	HTMLPath           string        `input:"html-path"`
 	NextCheckpointPath string        `input:"next-checkpoint-path"`
+	RetryBudget        time.Duration `input:"retry-budget"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := in.check(); err != nil {
+		return err
+	}
+	ctx, err := gha.Within(ctx, in.RetryBudget)
+	if err != nil {
 		return err
 	}
 	if in.Mode == "plan" {

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -52,6 +53,7 @@ type Client struct {
 	kms      *kms.Client
 	region   string
 	local    bool // KMS is on this machine
+	budget   *patience.Budget
 	attempts int
 	backoff  time.Duration
 	settle   time.Duration
@@ -60,7 +62,8 @@ type Client struct {
 
 // New makes a Client with the SDK's standard chain of credentials and settings
 // (AWS SDKs and Tools Reference Guide); AWS_ENDPOINT_URL_KMS is honoured. It
-// calls nobody: missing credentials show at the first call.
+// calls nobody: missing credentials show at the first call. Retries draw on the
+// context's budget ([patience.From]).
 func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Attempts == 0 {
 		o.Attempts = attempts
@@ -74,21 +77,22 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Settle == 0 {
 		o.Settle = settleTime
 	}
+	budget := patience.From(ctx)
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(o.Region),
 		config.WithLogger(logging.Nop{}), // the SDK's own is standard error
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(o.Timeout)),
 		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(s *retry.StandardOptions) {
+			return patient{retry.NewStandard(func(s *retry.StandardOptions) {
 				s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
 				s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
-			})
+			}), budget}
 		}))
 	if err != nil {
 		return nil, &Error{Message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
 	}
-	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient} })
-	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
+	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient, budget} })
+	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), budget, o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
 }
 
 // local tells whether an endpoint is on this machine.
@@ -138,9 +142,9 @@ func (c *Client) at(keyID string) (target, error) {
 func (t target) here(o *kms.Options) { o.Region = t.region }
 
 // eventually asks until done says so, with growing pauses that sum up to
-// Settle, because KMS is eventually consistent (AWS KMS Developer Guide, "KMS
-// eventual consistency"). It returns the last answer and error, or the
-// context's error.
+// Settle, or to the run's budget, because KMS is eventually consistent (AWS KMS Developer Guide, "KMS
+// eventual consistency"). It returns the last answer and error, the
+// budget's or the context's.
 func (c *Client) eventually(ctx context.Context, ask func() (done bool, err error)) (bool, error) {
 	pause := c.settle / 32
 	for waited := time.Duration(0); ; waited, pause = waited+pause, min(2*pause, c.settle/4) {
@@ -148,10 +152,18 @@ func (c *Client) eventually(ctx context.Context, ask func() (done bool, err erro
 		if done || waited >= c.settle {
 			return done, err
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return false, err
+		if spent := c.wait(ctx, pause, err); spent != nil {
+			return false, spent
 		}
 	}
+}
+
+// wait pauses, as far as the run's budget allows; cause is why.
+func (c *Client) wait(ctx context.Context, d time.Duration, cause error) error {
+	if err := c.budget.Pause(d, cause); err != nil {
+		return err
+	}
+	return sleep(ctx, d)
 }
 
 // known repeats a call about a key of the rotation, which KMS has said to exist,

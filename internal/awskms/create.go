@@ -265,8 +265,8 @@ func (c *Client) createKey(ctx context.Context, in Creation) (Key, error) {
 				return key, err
 			}
 		case throttled(err):
-			if err := sleep(ctx, c.backoff); err != nil {
-				return Key{}, failure
+			if err := c.wait(ctx, c.backoff, err); err != nil {
+				return Key{}, t.fail(operation, err)
 			}
 		default:
 			return Key{}, failure

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -94,6 +95,10 @@ func (t target) fail(operation string, err error) *Error {
 	var tried *retry.MaxAttemptsError
 	if errors.As(err, &tried) {
 		reason += fmt.Sprintf(" (%d attempts)", tried.Attempt)
+	}
+	if spent, ok := errors.AsType[*patience.Spent](err); ok {
+		reason += "; " + spent.Due()
+		todo, e.exit = "run this again later", 3
 	}
 	e.Message = t.name(operation) + ": " + oneLine(reason) + "; " + todo
 	return e

@@ -1,11 +1,15 @@
 package awskms_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms/kmstest"
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 )
 
 func TestEnableDisable(t *testing.T) {
@@ -76,4 +80,41 @@ func TestStateIsReadBack(t *testing.T) {
 		return nil
 	})
 	wantError(t, c.Disable(ctx, key), 3, "KMS has accepted DisableKey", "not known", "KMS DescribeKey")
+}
+
+// Retries draw on the run's budget, whatever asks for them: the SDK's own, a
+// search for a lost key, the wait for a state to show.
+func TestBudget(t *testing.T) {
+	create := func(ctx context.Context, c *awskms.Client, _ string) error {
+		_, err := c.Create(ctx, creation)
+		return err
+	}
+	for name, c1 := range map[string]struct {
+		operation string
+		fault     kmstest.Fault
+		ask       func(context.Context, *awskms.Client, string) error
+		says      string
+	}{
+		"throttled": {"GetPublicKey", kmstest.Fault{Code: "ThrottlingException"}, func(ctx context.Context, c *awskms.Client, arn string) error {
+			_, err := c.PublicKey(ctx, arn)
+			return err
+		}, "ThrottlingException"},
+		"throttled, and not to be sent again blindly": {"CreateKey", kmstest.Fault{Code: "ThrottlingException"}, create, "ThrottlingException"},
+		"an answer that is lost":                      {"CreateKey", kmstest.Fault{Status: 502}, create, "running this again finds it"},
+		"a state that does not show":                  {"DisableKey", kmstest.Fault{Status: 200}, func(ctx context.Context, c *awskms.Client, arn string) error { return c.Disable(ctx, arn) }, "whether it took effect is not known"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := setup(t, kmstest.Options{Fault: kmstest.Script(kmstest.Step{Operation: c1.operation, Fault: c1.fault})})
+			arn := s.Import(kmstest.Key{Spec: "ECC_NIST_EDWARDS25519"})
+			within := patience.With(ctx, patience.New(time.Nanosecond))
+			c, err := awskms.New(within, awskms.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, c1.ask(within, c, arn), 3, c1.operation, c1.says, "beyond the time budget of 1ns for retries")
+			if n := s.Count(c1.operation); n != 1 {
+				t.Errorf("%s was called %d times", c1.operation, n)
+			}
+		})
+	}
 }

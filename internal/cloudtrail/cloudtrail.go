@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -55,7 +56,8 @@ type Client struct {
 }
 
 // New makes a Client with the SDK's standard chain of credentials and settings;
-// AWS_ENDPOINT_URL_CLOUDTRAIL is honoured. It calls nobody.
+// AWS_ENDPOINT_URL_CLOUDTRAIL is honoured. It calls nobody. Retries draw on the
+// context's budget ([patience.From]).
 func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Attempts == 0 {
 		o.Attempts = attempts
@@ -69,19 +71,20 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Pace == 0 {
 		o.Pace = pace
 	}
+	budget := patience.From(ctx)
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithLogger(logging.Nop{}), // the SDK's own is standard error
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(o.Timeout)),
 		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(s *retry.StandardOptions) {
+			return patient{retry.NewStandard(func(s *retry.StandardOptions) {
 				s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
 				s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
-			})
+			}), budget}
 		}))
 	if err != nil {
 		return nil, &Error{message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
 	}
-	trail := cloudtrail.NewFromConfig(cfg, func(o *cloudtrail.Options) { o.HTTPClient = sender{o.HTTPClient} })
+	trail := cloudtrail.NewFromConfig(cfg, func(o *cloudtrail.Options) { o.HTTPClient = sender{o.HTTPClient, budget} })
 	return &Client{trail: trail, pace: o.Pace}, nil
 }
 

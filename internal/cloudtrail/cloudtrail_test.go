@@ -17,6 +17,7 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms/kmstest"
 	"github.com/agent-manager/audit-signer-rotation/internal/cloudtrail"
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 )
 
 var ctx = context.Background()
@@ -309,6 +310,16 @@ func TestFailures(t *testing.T) {
 			s.SetFault(kmstest.Script(kmstest.Step{Operation: "LookupEvents", Fault: c1.fault}))
 			wantError(t, uses(), 3, append(c1.want, "CloudTrail LookupEvents for", key, "eu-west-1")...)
 		})
+	}
+	s.SetFault(kmstest.Script(kmstest.Step{Operation: "LookupEvents", Fault: kmstest.Fault{Status: 503}}))
+	soon, err := cloudtrail.New(patience.With(ctx, patience.New(time.Nanosecond)), cloudtrail.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := s.Count("LookupEvents")
+	_, err = soon.Uses(ctx, q)
+	if wantError(t, err, 3, "beyond the time budget of 1ns for retries", "run this again later"); s.Count("LookupEvents") != asked+1 {
+		t.Errorf("asked %d times", s.Count("LookupEvents")-asked)
 	}
 	s.SetFault(nil)
 	s.Deny("LookupEvents")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
@@ -52,6 +53,10 @@ func (q Query) fail(region string, err error) *Error {
 	var tried *retry.MaxAttemptsError
 	if errors.As(err, &tried) {
 		reason += fmt.Sprintf(" (%d attempts)", tried.Attempt)
+	}
+	if spent, ok := errors.AsType[*patience.Spent](err); ok {
+		reason += "; " + spent.Due()
+		todo = "run this again later"
 	}
 	return &Error{fmt.Sprintf("CloudTrail LookupEvents for %q in %s: %s; %s", q.KeyARN, region, oneLine(reason), todo), 3, err}
 }

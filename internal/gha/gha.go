@@ -32,6 +32,7 @@ import (
 	"github.com/sethvargo/go-githubactions"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/actionspec"
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 )
 
 // Exit codes. A runner shows only that a step failed, so an action also tells
@@ -74,6 +75,15 @@ type misuse struct{ error }
 
 func (e misuse) Unwrap() error { return e.error }
 func (misuse) ExitCode() int   { return exitMisuse }
+
+// Within gives everything that is done under the context a budget for retries, as
+// the input retry-budget of an action names it.
+func Within(ctx context.Context, budget time.Duration) (context.Context, error) {
+	if budget <= 0 || budget > patience.Longest {
+		return ctx, Misuse("retry-budget %s: give the time that retries may take together, of more than nothing and at most %s, such as %s", budget, patience.Longest, patience.Default)
+	}
+	return patience.With(ctx, patience.New(budget)), nil
+}
 
 // Process is what a main is given by the operating system.
 type Process struct {

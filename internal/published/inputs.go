@@ -22,6 +22,8 @@ type Inputs struct {
 	TeamReviewers []string   `input:"team-reviewers"`
 	Assignees     []string   `input:"assignees"`
 	DryRun        bool       `input:"dry-run"`
+	// RetryBudget is for [gha.Within].
+	RetryBudget time.Duration `input:"retry-budget"`
 }
 
 // Open reads the state of the base branch. missing lets a repository without

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
 )
@@ -177,8 +178,12 @@ func TestBudget(t *testing.T) {
 		}
 	}
 	ensure := func(w world, budget time.Duration) ([]time.Duration, error) {
-		repo, naps := w.open(func(o *pullrequest.Options) { o.Budget = budget })
-		_, err := repo.Ensure(context.Background(), w.change("k1"))
+		ctx := context.Background()
+		if budget > 0 {
+			ctx = patience.With(ctx, patience.New(budget))
+		}
+		repo, naps := w.open()
+		_, err := repo.Ensure(ctx, w.change("k1"))
 		return naps.all, err
 	}
 	t.Run("reads", func(t *testing.T) {

@@ -7,10 +7,7 @@ import (
 
 // What a run waits for, and how. The fault tests of the actions replace this
 // file by one in which time passes faster.
-const (
-	attemptTime = 30 * time.Second // ends one request
-	retryBudget = 10 * time.Minute // of a run, unless Options say otherwise
-)
+const attemptTime = 30 * time.Second // ends one request
 
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

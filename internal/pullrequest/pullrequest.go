@@ -39,9 +39,6 @@ type Options struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Tell, if set, is told why and how long a request waits to be repeated.
 	Tell func(what string)
-	// Budget bounds what all retries of this Repo may take together; 10
-	// minutes when zero.
-	Budget time.Duration
 	// WriteInterval is the least time between two writes. GitHub's "Best
 	// practices for using the REST API" asks for one second, which is what zero
 	// means, unless the API is on this machine. A negative value means none.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
 )
@@ -205,8 +206,8 @@ func TestNobodyAnswers(t *testing.T) {
 	w := newWorld(t, nil)
 	gone := httptest.NewServer(nil)
 	gone.Close()
-	repo, naps := w.open(func(o *pullrequest.Options) { o.APIURL, o.Budget = gone.URL, 5*time.Second })
-	_, err := repo.Head(context.Background(), "main")
+	repo, naps := w.open(func(o *pullrequest.Options) { o.APIURL = gone.URL })
+	_, err := repo.Head(patience.With(context.Background(), patience.New(5*time.Second)), "main")
 	refused(t, err, 3, "cannot read branch main", "run again")
 	if len(naps.all) != 2 {
 		t.Errorf("slept %v", naps.all)
@@ -233,9 +234,9 @@ func TestASlowAnswerIsGivenUp(t *testing.T) {
 	release := make(chan struct{})
 	w.SetFault(func(*http.Request, int) *githubtest.Fault { <-release; return nil })
 	repo, naps := w.open(func(o *pullrequest.Options) {
-		o.HTTP, o.Budget = &http.Client{Timeout: 300 * time.Millisecond}, 1200*time.Millisecond
+		o.HTTP = &http.Client{Timeout: 300 * time.Millisecond}
 	})
-	_, err := repo.Head(context.Background(), "main")
+	_, err := repo.Head(patience.With(context.Background(), patience.New(1200*time.Millisecond)), "main")
 	close(release)
 	refused(t, err, 3, "in time")
 	if len(naps.all) != 0 { // a second's pause would fit, had the attempt itself cost nothing

@@ -2,6 +2,7 @@ package pullrequest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -15,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 )
 
 const (
@@ -43,25 +46,22 @@ type transport struct {
 	serial    sync.Mutex // held from a request's first attempt to its last
 	lastWrite time.Time  // guarded by serial
 
-	mu     sync.Mutex // guards what follows
-	date   time.Time
-	budget time.Duration // what is left for retries
-	spent  time.Duration
+	budget *patience.Budget // where the context has none
+
+	mu   sync.Mutex // guards what follows
+	date time.Time
 }
 
 func newTransport(o Options) *transport {
 	t := &transport{
 		base: http.DefaultTransport, token: o.Token, timeout: attemptTime,
-		interval: o.WriteInterval, sleep: o.Sleep, tell: o.Tell, budget: o.Budget,
+		interval: o.WriteInterval, sleep: o.Sleep, tell: o.Tell, budget: patience.New(patience.Default),
 	}
 	if o.HTTP != nil && o.HTTP.Transport != nil {
 		t.base = o.HTTP.Transport
 	}
 	if o.HTTP != nil && o.HTTP.Timeout > 0 {
 		t.timeout = o.HTTP.Timeout
-	}
-	if t.budget == 0 {
-		t.budget = retryBudget
 	}
 	if t.sleep == nil {
 		t.sleep = sleep
@@ -210,16 +210,10 @@ func backoff(attempt int) time.Duration {
 // wait sleeps as long as the budget allows. took is what the failed attempt
 // cost, which counts too.
 func (t *transport) wait(ctx context.Context, pause, took time.Duration, why string) error {
-	t.mu.Lock()
-	t.spent += took
-	left := t.budget - t.spent
-	if pause <= left {
-		t.spent += pause
-	}
-	t.mu.Unlock()
-	if pause > left {
-		return remote("GitHub %s, and the next try is due in %s, beyond the time budget of %s for retries; run again later, it goes on from what is there",
-			why, pause.Round(time.Second), t.budget)
+	budget := cmp.Or(patience.From(ctx), t.budget)
+	budget.Took(took)
+	if err := budget.Pause(pause, nil); err != nil {
+		return remote("GitHub %s, and %s; run again later, it goes on from what is there", why, err)
 	}
 	if t.tell != nil {
 		t.tell(fmt.Sprintf("GitHub %s; trying again in %s", why, pause.Round(time.Second)))

@@ -29,6 +29,8 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 )
 
 // MaxURLs is how many verifiers may be listed.
@@ -179,7 +181,7 @@ func (a asker) ask(ctx context.Context, address string) Answer {
 			return answer
 		}
 		pause := min(max(time.Second<<(attempt-1), failure.pause), longestPause)
-		if !failure.again || attempt == attempts || a.sleep(ctx, pause) != nil {
+		if !failure.again || attempt == attempts || patience.From(ctx).Pause(pause, nil) != nil || a.sleep(ctx, pause) != nil {
 			if attempt > 1 {
 				failure.why += fmt.Sprintf(", %d times", attempt)
 			}

@@ -5,10 +5,7 @@ import (
 	"time"
 )
 
-const (
-	attemptTime = 800 * time.Millisecond
-	retryBudget = 10 * time.Minute
-)
+const attemptTime = 800 * time.Millisecond
 
 func sleep(ctx context.Context, d time.Duration) error {
 	time.Sleep(d / 1000)
