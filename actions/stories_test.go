@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// made is the folder of the six actions, built once.
+// made is the folder of the six actions and verify-record, built once.
 var made struct {
 	sync.Once
 	dir string
@@ -55,12 +55,12 @@ func binaries(t *testing.T) string {
 		}
 		// The go command reuses a test's result as long as nothing has changed
 		// that it saw the test itself look at: so look at all the sources.
-		for _, dir := range []string{"../actions", "../docs", "../internal", "../schemas"} {
+		for _, dir := range []string{"../actions", "../cmd/verify-record", "../docs", "../internal", "../schemas"} {
 			if made.err = filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); made.err != nil {
 				return
 			}
 		}
-		build := exec.Command("go", append(args, "./actions/...")...)
+		build := exec.Command("go", append(args, "./actions/...", "./cmd/verify-record")...)
 		build.Dir = ".."
 		if text, err := build.CombinedOutput(); err != nil {
 			made.err = fmt.Errorf("go build: %w\n%s", err, text)
