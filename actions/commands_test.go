@@ -499,6 +499,7 @@ func postgres(ts *testscript.TestScript, neg bool, args []string) {
 	u.User = url.UserPassword(u.User.Username(), canaryPassword)
 	s.database = plain
 	ts.Setenv("INPUT_DATABASE_URL", u.String())
+	ts.Setenv("SERVER", u.Host)
 	ts.Setenv("DATABASE", strings.TrimPrefix(u.Path, "/"))
 }
 

@@ -71,6 +71,7 @@ func TestFaults(t *testing.T) {
 	t.Cleanup(func() {
 		t.Logf("fault matrix: %d calls × %d faults = %d cases, each run again: %d times the faulted run got over it by itself, %d times it said that it could not tell",
 			counts.calls.Load(), len(faults), counts.cases.Load(), counts.done.Load(), counts.undecided.Load())
+		t.Log("not in this matrix: calls to PostgreSQL, whose connection is cut at every message by TestFaultsAtEveryMessage (internal/auditdb) and TestDatabaseCutAtEveryMessage (internal/audit), and whose own errors are in verify-chain/testdata/failing-database.txtar")
 	})
 	words := maps.Clone(commands)
 	words["matrix"], words["parallel"] = matrix, parallel

@@ -82,7 +82,7 @@ func (s *server) refused(pg *pgconn.PgError) *Error {
 	case code == "25006":
 		advice = "reading this table or view writes something, which an audit must not"
 	}
-	e.text = fmt.Sprintf("%s refused (SQLSTATE %s, %s): %s", s.where, pg.Code, s.quoteText(pg.Message), advice)
+	e.text = fmt.Sprintf("%s refused (%s, code %s): %s", s.where, s.quoteText(pg.Message), pg.Code, advice)
 	return e
 }
 
