@@ -84,6 +84,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		Actor: published.Actor(r), Reason: in.Reason, RunURL: published.RunURL(r),
 		Outgoing: out, Incoming: k.signer, Policy: policy,
 	}
+	if out != nil && state.Files().Located(*out).KMSKeyARN == "" {
+		r.Logf("note: the entry of signer %s names no KMS key, so finalize cannot ask CloudTrail about it and rollback cannot name all of its settings; if its key is in KMS, give the entry its kmsKeyId, in a pull request of its own", out.ID)
+	}
 	if in.DryRun {
 		r.Logf("dry run: would add signer %s (%s) for rotation %s to %s on %s", record.Incoming.ID, cmp.Or(in.KeySpec, string(record.Incoming.Algorithm)), record.ID, state.Paths.Registry, state.Branch)
 		return tell(r, in, state, record, pullrequest.Proposal{})

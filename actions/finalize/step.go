@@ -201,12 +201,13 @@ func latest(a, b time.Time) time.Time {
 
 // trail asks CloudTrail about both keys, as far as they are KMS keys.
 func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Time) (rotation.Trail, error) {
-	leaving, staying, _ := rec.Roles()
+	out, in, _ := rec.Roles()
+	leaving, staying := f.state.Files().Located(*out), f.state.Files().Located(*in)
 	switch {
 	case f.inputs.CloudTrail == "off":
 		return rotation.Trail{Off: "switched off by cloudtrail: off"}, nil
 	case leaving.KMSKeyARN == "" || staying.KMSKeyARN == "":
-		return rotation.Trail{Problem: "not both signers name their KMS key, so CloudTrail cannot be asked; set cloudtrail: off if one of the keys is kept elsewhere"}, nil
+		return rotation.Trail{Problem: "not both signers name their KMS key, so CloudTrail cannot be asked; give their entries their kmsKeyId, in a pull request of its own, or set cloudtrail: off if one of the keys is kept elsewhere"}, nil
 	}
 	old, fresh := f.report.Use(leaving.ID), f.report.Use(staying.ID)
 	if fresh.Events == 0 || old.LastPosition > fresh.LastPosition || fresh.FirstCreatedAt == nil {

@@ -227,7 +227,7 @@ func (u undoing) propose(ctx context.Context, change pullrequest.Change, move ro
 	change.Message = change.Title + "\n\nThe reason stands in " + s.Paths.Record(move.Record.ID) + "."
 	change.Body = body(report.Proposal{
 		Record: move.Record, BaseCommit: s.Commit, RegistryBefore: s.Registry.SHA256(), RegistryAfter: after,
-		Settings: rotation.DeploySettings(*move.Deploy), Verdict: move.Verdict, Deploy: move.Deploy.ID, RunURL: move.Record.Rollback.RunURL,
+		Settings: rotation.SettingsBack(s.Files().Located(*move.Deploy)), Verdict: move.Verdict, Deploy: move.Deploy.ID, RunURL: move.Record.Rollback.RunURL,
 	})
 	return u.repo.Ensure(ctx, change)
 }
@@ -238,7 +238,7 @@ func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string
 	if u.in.DryRun {
 		next = "Dry run: nothing was written."
 	}
-	settings := rotation.DeploySettings(*move.Deploy)
+	settings := rotation.SettingsBack(u.state.Files().Located(*move.Deploy))
 	u.Output("verdict", move.Verdict)
 	u.OutputJSON("deploy-env", report.Settings(settings))
 	if p.Number != 0 {

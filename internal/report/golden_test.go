@@ -71,7 +71,7 @@ func texts(t *testing.T) map[string]string {
 	retire.Gates = ready.Gates
 	back := add
 	back.Record.Rollback = &rotation.Rollback{Reason: "the new key is refused, fixes #3"}
-	back.Settings, back.Verdict = rotation.DeploySettings(*record.Outgoing), "signer v1 never left the registry: deploy its settings again"
+	back.Settings, back.Verdict = rotation.SettingsBack(*record.Outgoing), "signer v1 never left the registry: deploy its settings again"
 
 	trusting := []finding.Finding{{Rule: "stale-verifier", Severity: finding.Error, Message: "verifier https://v.example does not serve the published files"}}
 

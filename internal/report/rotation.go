@@ -148,7 +148,7 @@ var gateAdvice = map[string]map[rotation.GateState]string{
 	"G5": {
 		rotation.Waiting:  "nothing to do; CloudTrail delivers late, finalize asks again on its own.",
 		rotation.Against:  "find the system that still signs with the old key: the CloudTrail event that is named has its user and address. Deploy the current signer there.",
-		rotation.Unproven: "see that the trail records KMS events and that the role may call cloudtrail:LookupEvents; a reviewed cloudtrail: off does without.",
+		rotation.Unproven: "see that both signers name their KMS key, that the trail records KMS events and that the role may call cloudtrail:LookupEvents; a reviewed cloudtrail: off does without.",
 	},
 	"G6": {
 		rotation.Waiting:  "refresh the verifiers that are named.",
@@ -250,6 +250,9 @@ func settings(b *strings.Builder, list [][2]string) {
 		return
 	}
 	b.WriteString("### Deploy settings\n\n```\n" + EnvFile(list) + "```\n\n")
+	if list[0][0] != "AUDIT_SIGNING_KEY_SOURCE" {
+		b.WriteString("Where its key is, neither record nor registry say: take `AUDIT_SIGNING_KEY_SOURCE` and `AUDIT_SIGNING_KMS_KEY_ID` from the deployment that used it.\n\n")
+	}
 }
 
 // Trusting is the head of a summary where verifiers may trust a compromised key
@@ -328,7 +331,7 @@ func Rollback(p Proposal) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Goes back to signer %s: %s.\n\n", code(p.Record.Outgoing.ID), text(p.Verdict))
 	fmt.Fprintf(&b, "Reason: %s\n\n", text(p.Record.Rollback.Reason))
-	b.WriteString("### What to do\n\n1. Merge this pull request. No gate stands in the way.\n2. Deploy with the settings below, and look with `verify-chain` and `expect-signer` that they took effect.\n3. Leave the entry of the other signer as this pull request leaves it: its events must still be judged.\n\n")
+	b.WriteString("### What to do\n\n1. Merge this pull request. No gate stands in the way.\n2. Deploy with the settings below, cause an event, and run `verify-chain`: in its table of signers the last position must be this signer's. (`expect-signer` is for one that has never signed.)\n3. Leave the entry of the other signer as this pull request leaves it: its events must still be judged.\n\n")
 	settings(&b, p.Settings)
 	footer(&b, p)
 	return b.String()

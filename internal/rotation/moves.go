@@ -41,3 +41,14 @@ func DeploySettings(s Signer) [][2]string {
 		{"AUDIT_SIGNER_KID", s.ID},
 	}
 }
+
+// SettingsBack are those of DeploySettings for a signer that was deployed before.
+// Where its key is may be unknown; then the first two are left out, because
+// nobody should deploy a guess.
+func SettingsBack(s Signer) [][2]string {
+	all := DeploySettings(s)
+	if s.KMSKeyARN == "" {
+		return all[2:]
+	}
+	return all
+}

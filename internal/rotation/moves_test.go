@@ -146,6 +146,9 @@ func TestDeploySettings(t *testing.T) {
 	if kms[0][1] != "kms" || kms[1][1] != "arn:new" || kms[2][1] != "ed25519" || kms[3] != [2]string{"AUDIT_SIGNER_KID", "new"} {
 		t.Errorf("%v", kms)
 	}
+	if back := SettingsBack(Signer{ID: "old", Algorithm: pubkey.Ed25519}); len(back) != 2 || back[1][1] != "old" {
+		t.Errorf("the settings of a signer whose key is unknown: %v", back)
+	}
 	if local := DeploySettings(Signer{ID: "new", Algorithm: pubkey.Ed25519}); local[0][1] != "file" || local[1][1] != "" {
 		t.Errorf("%v", local)
 	}

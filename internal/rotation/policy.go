@@ -38,6 +38,20 @@ type Files struct {
 	Dir      string
 }
 
+// Located is the signer of a record with its KMS key: where the record names
+// none, the one that registry or archive name by now.
+func (f Files) Located(s Signer) Signer {
+	if s.KMSKeyARN != "" {
+		return s
+	}
+	if now, ok := f.Registry.Find(s.ID); ok && now.ID == s.ID {
+		s.KMSKeyARN = now.KMSKeyID
+	} else if was, ok := f.Archive.Find(s.ID); ok && was.ID == s.ID {
+		s.KMSKeyARN = was.KMSKeyID
+	}
+	return s
+}
+
 // record gives the record of a rotation, nil if there is none.
 func (f Files) record(id string) *Record {
 	i := slices.IndexFunc(f.Records, func(r Record) bool { return r.ID == id })
