@@ -70,6 +70,9 @@ func TestEdgesOfArchives(t *testing.T) {
 		"two signers":                     {archive(item(x), item(entry("y", "b"))), ""},
 		"again, another key, later":       {archive(item(x), item(entry("x", "c"), ":7,", ":8,")), registry.RuleArchiveItem + " " + registry.RuleDuplicateID},
 		"again, the same, later":          {archive(item(x), item(x, ":7,", ":8,")), ""},
+		"again, at the same place":        {archive(item(x), item(x)), ""},
+		"again, there, another digest":    {archive(item(x), item(x, strings.Repeat("a", 64), strings.Repeat("b", 64))), registry.RuleArchiveItem},
+		"compromised, before it retired":  {archive(item(x), item(x, ":7,", ":6,", `"retired"`, `"compromised"`)), ""},
 		"again after a compromise, later": {archive(compromised, item(x, ":7,", ":8,")), registry.RuleArchiveItem},
 		"one key under two ids of a map":  {archive(item(mapped, `{"entry"`, `{"id":"x","entry"`), item(mapped, `{"entry"`, `{"id":"y","entry"`)), registry.RuleDuplicateKey},
 	} {

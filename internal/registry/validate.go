@@ -21,7 +21,7 @@ func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
 	}
 	all := places(r, a)
 	for _, p := range returns(a) {
-		at(RuleArchiveItem, p, "signer "+Quote(p.ID)+" was retired before, and a later retirement must keep its entry byte for byte and have a later boundary")
+		at(RuleArchiveItem, p, "signer "+Quote(p.ID)+" was retired before, and a later retirement must keep its entry byte for byte and have no earlier boundary")
 	}
 	for _, s := range r.Signers {
 		if was, ok := a.Find(s.ID); ok && was.State == StateCompromised {
@@ -93,12 +93,15 @@ func places(r *Registry, a *Archive) []place {
 }
 
 // returns lists the items of signers that were retired before, where entry or
-// boundary do not fit.
+// boundary do not fit. The boundary stays where it was if the signer has signed
+// nothing since it came back; only a compromise takes back what counted.
 func returns(a *Archive) []place {
 	var wrong []place
 	for i, s := range a.Retired {
 		for _, before := range a.Retired[:i] {
-			if before.ID == s.ID && (before.Source != s.Source || before.Boundary.Position >= s.Boundary.Position || before.State == StateCompromised) {
+			was, is := before.Boundary, s.Boundary
+			shrinks := is.Position < was.Position || is.Position == was.Position && is.Digest != was.Digest
+			if before.ID == s.ID && (before.Source != s.Source || before.State == StateCompromised || shrinks && s.State != StateCompromised) {
 				wrong = append(wrong, place{s.Signer, a.Name})
 				break
 			}
