@@ -131,17 +131,22 @@ func (s *stage) closeGitHub() (bad string) {
 }
 
 // startKMS starts the key service and points the story's environment at it.
-// Keys that it makes are the throw-away ones, as far as RSA is slow.
 func (s *stage) startKMS(ts *testscript.TestScript, delay time.Duration) {
+	s.newKMS(delay)
+	for name, value := range s.kms.Env() {
+		ts.Setenv(name, value)
+	}
+}
+
+// newKMS starts the key service. Keys that it makes are the throw-away ones, as
+// far as RSA is slow.
+func (s *stage) newKMS(delay time.Duration) {
 	s.kms = kmstest.New(kmstest.Options{Now: s.now, TrailDelay: delay, Material: func(spec string) (any, error) {
 		if bits, ok := strings.CutPrefix(spec, "RSA_"); ok {
 			return throwAway("rsa" + bits)
 		}
 		return kmstest.Generate(spec)
 	}})
-	for name, value := range s.kms.Env() {
-		ts.Setenv(name, value)
-	}
 }
 
 // throwAway reads a private key of testdata/keys.

@@ -49,7 +49,7 @@ func binaries(t *testing.T) string {
 		if made.dir, made.err = os.MkdirTemp("", "actions-"); made.err != nil {
 			return
 		}
-		args := []string{"build", "-tags", "shiftedclock", "-o", made.dir + string(filepath.Separator)}
+		args := []string{"build", "-tags", "shiftedclock", "-ldflags=-s -w", "-o", made.dir + string(filepath.Separator)}
 		if os.Getenv("GOCOVERDIR") != "" {
 			args = append(args, "-cover", "-coverpkg=./...")
 		}
