@@ -48,6 +48,9 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
 		CheckpointGiven: f.terms.Checkpoint != nil, MergedAt: mergedAt, ReadAt: f.readAt, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
 	}
+	if f.terms.Checkpoint == nil && f.inputs.CheckpointBranch != "" {
+		facts.LostCheckpoint = "branch " + f.inputs.CheckpointBranch
+	}
 	var err error
 	if facts.Trail, err = f.trail(ctx, rec, facts.Now); err != nil {
 		return report.Status{}, pullrequest.Proposal{}, err

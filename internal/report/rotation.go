@@ -144,7 +144,10 @@ var gateAdvice = map[string]map[rotation.GateState]string{
 	},
 	"G2": {rotation.Waiting: "deploy the incoming signer everywhere (guard-deploy stands before it), and find the writer that still uses the old one."},
 	"G3": {rotation.Against: "run verify-chain and look at the rows that it names."},
-	"G4": {rotation.Against: "history before the checkpoint was cut off or rewritten, or this is another table: look at the rules truncated and checkpoint-mismatch."},
+	"G4": {
+		rotation.Unproven: "run verify-chain with this checkpoint-branch once, if it never ran; if it did, somebody has deleted the branch: restore it, since a lost checkpoint is no fresh start.",
+		rotation.Against:  "history before the checkpoint was cut off or rewritten, or this is another table: look at the rules truncated and checkpoint-mismatch.",
+	},
 	"G5": {
 		rotation.Waiting:  "nothing to do; CloudTrail delivers late, finalize asks again on its own.",
 		rotation.Against:  "find the system that still signs with the old key: the CloudTrail event that is named has its user and address. Deploy the current signer there.",

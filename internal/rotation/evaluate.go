@@ -61,8 +61,10 @@ type Facts struct {
 	InFlight []string
 	// Report is a verification of the whole chain with Registry and Archive.
 	Report *chain.Report
-	// CheckpointGiven says that Report was made with a checkpoint.
+	// CheckpointGiven says that Report was made with a checkpoint. LostCheckpoint
+	// says where one should have been and is none, "" if none was asked for.
 	CheckpointGiven bool
+	LostCheckpoint  string
 	// Trail is what is known of the use of both KMS keys.
 	Trail Trail
 	// MergedAt is when the add-signer pull request was merged, zero if nobody
@@ -311,6 +313,8 @@ func drained(f Facts, staying chain.SignerUse) time.Time {
 func anchored(f Facts) Gate {
 	g := Gate{ID: "G4", Name: "consistent with the last checkpoint", State: Passed, Detail: f.Report.Checkpoint.From}
 	switch {
+	case f.LostCheckpoint != "":
+		g.State, g.Detail = Unproven, f.LostCheckpoint+" holds no checkpoint, so a tail that was cut off would not be noticed"
 	case !f.CheckpointGiven:
 		g.State, g.Detail = Off, "no checkpoint is given, so a tail that was cut off would not be noticed"
 	case !f.Report.TruncationExcluded:

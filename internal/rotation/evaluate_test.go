@@ -98,6 +98,7 @@ func TestGates(t *testing.T) {
 		"the old signer signed last":   {func(f *Facts) { f.Report.Signers["old"] = use("old", 11, 1, 21, start.Add(time.Hour)) }, "G2", Waiting, "position 21"},
 		"the chain does not verify":    {func(f *Facts) { f.Report.Verdict, f.Report.FindingsTotal = chain.Failed, 4 }, "G3", Against, "4 finding"},
 		"no checkpoint":                {func(f *Facts) { f.CheckpointGiven = false }, "G4", Off, "no checkpoint"},
+		"a lost checkpoint":            {func(f *Facts) { f.LostCheckpoint = "branch x" }, "G4", Unproven, "branch x holds no checkpoint"},
 		"past the checkpoint":          {func(f *Facts) { f.Report.TruncationExcluded = false }, "G4", Against, "does not pass"},
 		"trail switched off":           {func(f *Facts) { f.Trail = Trail{Off: "off by input"} }, "G5", Off, "off by input"},
 		"trail unreadable":             {func(f *Facts) { f.Trail = Trail{Problem: "denied"} }, "G5", Unproven, "denied"},
