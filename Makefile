@@ -1,6 +1,6 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz e2e mutants reproduce moto
+.PHONY: help drill test lint bench golden build fuzz e2e mutants histories reproduce moto
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
@@ -57,6 +57,9 @@ reproduce: ## build the release twice, in two folders, and compare every digest
 fuzz: ## fuzz every target for FUZZTIME (30s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file func; do \
 		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" </dev/null || exit 1; done
+
+histories: ## play SEQUENCES (2000) random histories of rotations on the wire (half an hour)
+	go test -count=1 -timeout=3h -run='^TestModel$$' -v ./actions -sequences=$(or $(SEQUENCES),2000)
 
 mutants: ## take each policy rule out in turn: does a test notice? (half an hour)
 	go run ./tools/mutants

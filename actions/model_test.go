@@ -235,7 +235,7 @@ func (h *history) merge() bool {
 		h.fail(back())
 		h.say("#%d (%s) is refused: %s", number, kind, why)
 		h.did["refused by the gate"]++
-		h.did["refused by the gate: "+kind]++
+		h.did["refused by the gate: "+kind+", "+rule(why)]++
 		return true
 	}
 	h.say("#%d (%s) is merged", number, kind)

@@ -134,6 +134,13 @@ func complaint(log string) string {
 	return ""
 }
 
+// rule is the rule of a complaint.
+func rule(complaint string) string {
+	_, title, _ := strings.Cut(complaint, "title=")
+	name, _, _ := strings.Cut(title, "::")
+	return name
+}
+
 // events lets the writers write.
 func (h *history) events(n int) {
 	for range n {
