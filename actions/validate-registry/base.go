@@ -269,10 +269,14 @@ func (g *gate) step(ctx context.Context, from, to string, head *side) (base *sid
 		found = append(found, rotation.Judge(base.under(at.rotations), head.under(g.at.rotations), g.Now(), age)...)
 	}
 	prefix := gitrepo.Prefix(ctx, ".")
-	var names []string
+	var names, executable []string
 	for _, c := range changes {
 		names = append(names, c.Path)
+		if c.Executable {
+			executable = append(executable, c.Path)
+		}
 	}
+	found = append(found, rotation.Executable(prefix+g.at.registry, prefix+g.at.archive, prefix+g.at.rotations, executable)...)
 	isNew := base == nil && broken == nil && len(names) > 0 && !gitrepo.Holds(ctx, ".", from, path.Base(g.at.registry))
 	return base, append(found, rotation.Alongside(prefix+g.at.registry, prefix+g.at.archive, prefix+g.at.rotations, names, isNew)...), nil
 }

@@ -144,6 +144,8 @@ type Change struct {
 	Path string
 	// Removed says that the newer commit has no such file.
 	Removed bool
+	// Executable says that the newer commit's file is a program, by its mode.
+	Executable bool
 }
 
 // Changed lists the files that to changes: against from, or, where to is no
@@ -159,7 +161,8 @@ func Changed(ctx context.Context, dir, from, to string) ([]Change, error) {
 	var changes []Change
 	fields := strings.Split(string(out), "\x00")
 	for i := 0; i+1 < len(fields); i += 2 {
-		changes = append(changes, Change{Path: fields[i+1], Removed: strings.HasSuffix(fields[i], " D")})
+		modes := strings.Fields(fields[i]) // ":<old mode> <new mode> <old id> <new id> <status>"
+		changes = append(changes, Change{Path: fields[i+1], Removed: strings.HasSuffix(fields[i], " D"), Executable: len(modes) > 1 && modes[1] == "100755"})
 	}
 	return changes, nil
 }

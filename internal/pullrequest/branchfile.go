@@ -74,7 +74,7 @@ func (r *Repo) WriteBranchFile(ctx context.Context, branch, path string, content
 		}
 		tree, parents = under.GetTree().GetSHA(), []string{onto}
 	}
-	if tree, err = r.writeTree(ctx, tree, []edit{{path, "100644", content}}); err != nil {
+	if tree, err = r.writeTree(ctx, tree, []edit{{path, content}}); err != nil {
 		return "", err
 	}
 	commit, err := r.writeCommit(ctx, message, tree, parents)

@@ -14,12 +14,13 @@ var errNoID = errors.New("the answer names no object")
 
 // edit is one file that differs from the base.
 type edit struct {
-	path, mode string
-	content    []byte
+	path    string
+	content []byte
 }
 
-// edits lists what must change on top of a commit. A new file is a plain one;
-// an executable one stays so; a link, submodule or folder is refused.
+// edits lists what must change on top of a commit. What is written is a plain
+// file, also where it was an executable one; a link, submodule or folder is
+// refused.
 func (e *ensuring) edits(ctx context.Context, base string) ([]edit, error) {
 	var edits []edit
 	for _, path := range e.c.paths() {
@@ -29,11 +30,11 @@ func (e *ensuring) edits(ctx context.Context, base string) ([]edit, error) {
 		case err != nil:
 			return nil, err
 		case !found:
-			edits = append(edits, edit{path, "100644", content})
+			edits = append(edits, edit{path, content})
 		case !old.regular():
 			return nil, usage("%s at %s is %s and will not be overwritten; correct the path", path, short(base), old.kind())
 		case old.id != blobID(content):
-			edits = append(edits, edit{path, old.mode, content})
+			edits = append(edits, edit{path, content})
 		}
 	}
 	return edits, nil
@@ -92,7 +93,7 @@ func (r *Repo) writeTree(ctx context.Context, onto string, edits []edit) (string
 			return "", r.explain("cannot store "+edit.path, err)
 		}
 		entries = append(entries, &github.TreeEntry{
-			Path: github.String(edit.path), Mode: github.String(edit.mode), Type: github.String("blob"), SHA: github.String(id),
+			Path: github.String(edit.path), Mode: github.String("100644"), Type: github.String("blob"), SHA: github.String(id),
 		})
 	}
 	var tree string

@@ -142,6 +142,28 @@ func TestEnsureWhenTheBaseMoves(t *testing.T) {
 	}
 }
 
+// What is written becomes a plain file, and a file that keeps its content is left
+// alone.
+func TestEnsureWritesPlainFiles(t *testing.T) {
+	w := newWorld(t, nil)
+	dir := t.TempDir()
+	for _, args := range [][]string{
+		{"clone", "--quiet", w.RepoDir(), dir}, {"-C", dir, "update-index", "--chmod=+x", registry, "README.md"},
+		{"-C", dir, "-c", "user.name=ann", "-c", "user.email=a@b", "commit", "--quiet", "-m", "mode"}, {"-C", dir, "push", "--quiet", "origin", "HEAD:main"},
+	} {
+		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	c := w.change("k1")
+	c.Files["README.md"] = []byte("hello\n")
+	w.ensure(c)
+	out, err := exec.Command("git", "--git-dir", w.RepoDir(), "ls-tree", "-r", "--format=%(objectmode) %(path)", c.Branch()).Output()
+	if want := "100755 README.md\n100644 " + archive + "\n100644 " + registry + "\n"; err != nil || string(out) != want {
+		t.Errorf("%v\n%s, want\n%s", err, out, want)
+	}
+}
+
 func TestEnsureTakesNoForAnAnswer(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.change("k1")

@@ -123,6 +123,8 @@ func TestDocumentedExamples(t *testing.T) {
 		switch {
 		case rule == rotation.RuleMixedChange || rule == rotation.RulePathTwin:
 			judge = alongside
+		case rule == rotation.RuleFileMode:
+			judge = modes
 		case slices.Contains(constants(t, "../rotation"), rule):
 			judge = byRecords
 		}
@@ -222,11 +224,23 @@ func alongside(t *testing.T, s section, name string) []string {
 	return broken(t, rotation.Alongside("kernel/tools/signers.json", "kernel/tools/signers.archive.json", "kernel/tools/rotations", strings.Fields(s[name]), false))
 }
 
+// modes judges an example that lists changed files with their modes.
+func modes(t *testing.T, s section, name string) []string {
+	t.Helper()
+	var executable []string
+	for line := range strings.Lines(s[name]) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "100755 "); ok {
+			executable = append(executable, path)
+		}
+	}
+	return broken(t, rotation.Executable("kernel/tools/signers.json", "kernel/tools/signers.archive.json", "kernel/tools/rotations", executable))
+}
+
 // An example that no reader can read teaches nothing.
 func TestDocumentedExamplesAreJSON(t *testing.T) {
 	for rule, s := range sections(t) {
 		for name, text := range s {
-			if rule == rotation.RuleMixedChange || rule == rotation.RulePathTwin {
+			if rule == rotation.RuleMixedChange || rule == rotation.RulePathTwin || rule == rotation.RuleFileMode {
 				continue // lists of files
 			}
 			if _, err := jsondoc.Parse(rule+" "+name, []byte(text)); err != nil {

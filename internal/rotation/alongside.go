@@ -8,6 +8,20 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
 
+// Executable judges the files that a change leaves with leave to execute: a
+// registry, an archive and a record are data (mode 100644). What was so before
+// and is not touched is nobody's business.
+func Executable(registryPath, archivePath, rotationsDir string, executable []string) []finding.Finding {
+	var fs []finding.Finding
+	for _, name := range executable {
+		if name == registryPath || name == archivePath || strings.HasPrefix(name, rotationsDir+"/") {
+			fs = append(fs, finding.Finding{Rule: RuleFileMode, Severity: finding.Error, File: name, Line: 1, Col: 1,
+				Message: "this file is executable (mode 100755), and it is data: take that away with git update-index --chmod=-x, and commit"})
+		}
+	}
+	return fs
+}
+
 // Alongside judges which files a change touches, given from the top of the
 // repository: what decides over the gate, or over who must approve, does not
 // change together with what it guards, and no second file stands where a file

@@ -47,3 +47,23 @@ func TestAlongside(t *testing.T) {
 		}
 	}
 }
+
+func TestExecutable(t *testing.T) {
+	for executable, want := range map[string]int{
+		"":                          0,
+		"README.md tools/x.sh":      0,
+		"kernel/tools/signers.json": 1,
+		"kernel/tools/signers.archive.json kernel/tools/rotations/r.json": 2,
+		"kernel/tools/rotations2/r.json other/kernel/tools/signers.json":  0,
+	} {
+		got := Executable("kernel/tools/signers.json", "kernel/tools/signers.archive.json", "kernel/tools/rotations", strings.Fields(executable))
+		for _, f := range got {
+			if f.Rule != RuleFileMode || f.Severity != finding.Error || f.Line != 1 || !slices.Contains(strings.Fields(executable), f.File) {
+				t.Errorf("%+v", f)
+			}
+		}
+		if len(got) != want {
+			t.Errorf("%q: %d findings, want %d", executable, len(got), want)
+		}
+	}
+}

@@ -25,6 +25,7 @@ const (
 	RuleGateSwitchedOff = "gate-switched-off"
 	RuleMixedChange     = "mixed-change"
 	RulePathTwin        = "path-twin"
+	RuleFileMode        = "file-mode"
 )
 
 // EvidenceAge is how old the evidence of a retirement may be when it is judged.
