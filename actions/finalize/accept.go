@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
@@ -29,11 +28,11 @@ func (f *finalizer) accept(ctx context.Context) (done func(), err error) {
 	if why := rotation.Unfit(f.report, f.state.Files(), gha.Version, published.Clock(f.repo, f.Run), f.inputs.MaxEvidenceAge); why != "" {
 		return done, fmt.Errorf("the report %s is no evidence of what is published now, so nothing was judged: %s", name, why)
 	}
-	switch branch := f.inputs.CheckpointBranch; {
-	case branch != "" && f.inputs.CheckpointPath != "":
+	switch {
+	case f.inputs.CheckpointBranch != "" && f.inputs.CheckpointPath != "":
 		return done, gha.Misuse("both checkpoint-path and checkpoint-branch are set: choose the place in which the checkpoint is kept")
-	case branch != "":
-		_, f.terms.Checkpoint, err = audit.ReadBranch(ctx, f.repo, branch)
+	case f.inputs.CheckpointBranch != "":
+		_, f.terms.Checkpoint, err = f.inputs.Branch(ctx, f.Run, f.repo, nil)
 	case f.inputs.CheckpointPath != "":
 		f.terms.Checkpoint, err = f.inputs.Checkpoint(f.Run)
 	}

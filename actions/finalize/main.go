@@ -54,8 +54,8 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return gha.Misuse("cloudtrail %q: only required and off are known, choose one", in.CloudTrail)
 	case in.DisableKMSKey && in.CloudTrail == "off":
 		return gha.Misuse("disable-kms-key needs cloudtrail: required, because the chain alone cannot tell who else uses a key; leave cloudtrail out")
-	case in.VerifyReportPath != "" && (in.DatabaseURL != "" || in.EventsPath != "" || in.HMACSecretsPath != "" || in.ExceptionsPath != ""):
-		return gha.Misuse("verify-report-path stands for a verification that was made elsewhere: leave database-url, events-path, hmac-secrets-path and exceptions-path out, or leave it out")
+	case in.VerifyReportPath != "" && (in.DatabaseURL != "" || in.EventsPath != "" || in.HMACSecretsPath != ""):
+		return gha.Misuse("verify-report-path stands for a verification that was made elsewhere: leave database-url, events-path and hmac-secrets-path out, or leave it out")
 	case in.VerifyReportPath != "" && in.DisableKMSKey:
 		return gha.Misuse("disable-kms-key takes a key away for good reasons of now, so it reads the chain itself: set database-url or events-path instead of verify-report-path")
 	}
@@ -190,8 +190,8 @@ func (f *finalizer) read(ctx context.Context) (done func(), err error) {
 	if f.source, f.terms, done, err = f.inputs.Read(f.Run); err != nil {
 		return done, err
 	}
-	if branch := f.inputs.CheckpointBranch; branch != "" {
-		if _, f.terms.Checkpoint, err = audit.ReadBranch(ctx, f.repo, branch); err != nil {
+	if f.inputs.CheckpointBranch != "" {
+		if _, f.terms.Checkpoint, err = f.inputs.Branch(ctx, f.Run, f.repo, nil); err != nil {
 			return done, err
 		}
 	}

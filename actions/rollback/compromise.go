@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
@@ -100,7 +99,7 @@ func (u undoing) boundary(ctx context.Context) (rotation.Mark, error) {
 		}
 		return rotation.Mark{Position: n, Digest: d}, nil
 	case u.in.CheckpointBranch != "":
-		_, c, err := audit.ReadBranch(ctx, u.repo, u.in.CheckpointBranch)
+		_, c, err := u.in.Branch(ctx, u.Run, u.repo, nil)
 		if err == nil && c == nil {
 			err = gha.Misuse("there is no branch %s with a checkpoint; name the last event that you trust by trusted-until", u.in.CheckpointBranch)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
@@ -11,15 +12,17 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // fromBranch reads the checkpoint that the branch holds.
-func fromBranch(ctx context.Context, r *gha.Run, in inputs) (*audit.Branch, *checkpoint.Checkpoint, error) {
+// Where the branch is gone, it is the last one that a rotation's record names.
+func fromBranch(ctx context.Context, r *gha.Run, in inputs, files rotation.Files) (*audit.Branch, *checkpoint.Checkpoint, error) {
 	repo, err := published.Repository(r, in.Token)
 	if err != nil {
 		return nil, nil, err
 	}
-	branch, c, err := audit.ReadBranch(ctx, repo, in.CheckpointBranch)
+	branch, c, err := in.Branch(ctx, r, repo, files.Checkpoint())
 	var broken *audit.Broken
 	switch {
 	case errors.As(err, &broken):
@@ -28,10 +31,16 @@ func fromBranch(ctx context.Context, r *gha.Run, in inputs) (*audit.Branch, *che
 		r.Output("verdict", string(chain.Failed))
 		r.Summary(report.Unverified(fs))
 		return nil, nil, gha.Failed
-	case err == nil && c == nil && in.RequireCheckpoint:
+	case err == nil && !branch.Exists() && in.RequireCheckpoint:
 		return nil, nil, gha.Misuse("require-checkpoint is true, and there is no branch %s. A lost checkpoint is no fresh start: restore the branch, or leave require-checkpoint out for the first run and say so in review", in.CheckpointBranch)
 	}
 	return branch, c, err
+}
+
+// lost warns of a branch that is gone, as a rotation's record shows.
+func lost(in inputs, rep *chain.Report, recorded *checkpoint.Checkpoint) {
+	audit.Note(rep, finding.Finding{Rule: checkpoint.RuleMissing, Severity: finding.Warning, Message: fmt.Sprintf(
+		"branch %s does not exist, and there was a checkpoint %s, as the record of a rotation shows: the branch was deleted, or has another name. The chain was held against that one; events that followed it could have been cut off. Bring the branch back, or compare with a backup", in.CheckpointBranch, recorded)})
 }
 
 // remember makes the next checkpoint of a chain that is verified.

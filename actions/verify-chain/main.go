@@ -79,12 +79,13 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	terms.Resume = in.Mode == "incremental"
 	in.ExpectSigner = entryOf(in.ExpectSigner, files)
 	if in.Mode == "shard" {
-		return shard(ctx, r, in, source, terms)
+		return shard(ctx, r, in, source, terms, files)
 	}
+	around := beside(r, in, files)
 	for range races {
 		var branch *audit.Branch
 		if in.CheckpointBranch != "" {
-			if branch, terms.Checkpoint, err = fromBranch(ctx, r, in); err != nil {
+			if branch, terms.Checkpoint, err = fromBranch(ctx, r, in, around); err != nil {
 				return err
 			}
 		}
@@ -115,7 +116,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 				continue
 			}
 		}
-		around := beside(r, in, files)
+		if branch != nil && !branch.Exists() && terms.Checkpoint != nil {
+			lost(in, rep, terms.Checkpoint)
+		}
 		explain(ctx, r, in, around, rep)
 		return tell(r, in, around, rep, next)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 )
 
@@ -37,10 +38,10 @@ func plan(ctx context.Context, r *gha.Run, in inputs) error {
 
 // shard reads one share of the rows and leaves its report for join. It never
 // says verified: whether the shards are one chain, only join can tell.
-func shard(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Terms) error {
+func shard(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Terms, files *registry.Files) error {
 	if in.CheckpointBranch != "" {
 		var err error
-		if _, t.Checkpoint, err = fromBranch(ctx, r, in); err != nil {
+		if _, t.Checkpoint, err = fromBranch(ctx, r, in, beside(r, in, files)); err != nil {
 			return err
 		}
 	}

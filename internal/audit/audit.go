@@ -164,6 +164,9 @@ func (t Terms) conclude(r *chain.Report, table checkpoint.Table) {
 		for _, f := range t.Checkpoint.Check(table, r) {
 			Fail(r, f)
 		}
+		if f, reset := t.Checkpoint.Finding(); reset {
+			Note(r, f)
+		}
 	}
 }
 
@@ -227,10 +230,15 @@ func (t Terms) progress(estimate func(events int64) int64) func(int64) {
 
 // Fail adds to a report what was found beside the chain, and makes it failed.
 func Fail(r *chain.Report, f finding.Finding) {
+	r.Verdict = chain.Failed
+	Note(r, f)
+}
+
+// Note adds to a report what was found beside the chain, and leaves its verdict.
+func Note(r *chain.Report, f finding.Finding) {
 	if r.ByRule == nil {
 		r.ByRule = map[string]int64{}
 	}
-	r.Verdict = chain.Failed
 	r.Findings = append(r.Findings, f)
 	r.FindingsTotal++
 	r.ByRule[f.Rule]++
@@ -269,23 +277,29 @@ func hmacSigners(t Terms) []registry.Signer {
 	return out
 }
 
-// ParseExceptions reads audit-exceptions.json.
-func ParseExceptions(name string, src []byte) ([]chain.Exception, error) {
+// Reviewed is what audit-exceptions.json holds: findings and lost checkpoints
+// that people have looked at and accepted.
+type Reviewed struct {
+	Exceptions []chain.Exception
+	Resets     []checkpoint.Reset
+}
+
+// ParseReviewed reads audit-exceptions.json.
+func ParseReviewed(name string, src []byte) (list Reviewed, err error) {
 	if _, err := jsondoc.Parse(name, src); err != nil {
-		return nil, err
+		return list, err
 	}
 	violations, err := schemas.Violations(schemas.Exceptions, src)
 	if err != nil {
-		return nil, err
+		return list, err
 	}
 	if len(violations) > 0 {
-		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + violations[0].String() + "; repair the file, or restore it from its history"}
+		return list, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + violations[0].String() + "; repair the file, or restore it from its history"}
 	}
-	var file struct{ Exceptions []chain.Exception }
-	if err := json.Unmarshal(src, &file); err != nil {
-		return nil, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error() + "; repair the file, or restore it from its history"}
+	if err := json.Unmarshal(src, &list); err != nil {
+		return list, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error() + "; repair the file, or restore it from its history"}
 	}
-	return file.Exceptions, nil
+	return list, nil
 }
 
 // DatabaseOf is the table that a report is about, also where the report was read

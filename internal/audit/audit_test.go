@@ -167,11 +167,12 @@ func TestFail(t *testing.T) {
 	}
 }
 
-func TestParseExceptions(t *testing.T) {
+func TestParseReviewed(t *testing.T) {
 	digest := strings.Repeat("ab", 32)
 	one := `{"rule": "fork", "eventId": "e-1", "digest": "` + digest + `", "reason": "r", "approvedBy": "lead", "approvedAt": "2026-03-01T00:00:00Z"}`
 	good := `{"version": 1, "exceptions": [` + one + `]}`
-	list, err := audit.ParseExceptions("x.json", []byte(good))
+	all, err := audit.ParseReviewed("x.json", []byte(good))
+	list := all.Exceptions
 	if err != nil || len(list) != 1 || list[0].EventID != "e-1" || list[0].Digest.String() != digest || list[0].ApprovedAt.IsZero() {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -188,7 +189,7 @@ func TestParseExceptions(t *testing.T) {
 		"in two cases":      strings.Replace(good, `"rule"`, `"Rule": "unsigned", "rule"`, 1),
 		"twice":             strings.Replace(good, `"rule"`, `"rule": "unsigned", "rule"`, 1),
 	} {
-		if list, err := audit.ParseExceptions("x.json", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "x.json") {
+		if list, err := audit.ParseReviewed("x.json", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "x.json") {
 			t.Errorf("%s: %+v, %v", name, list, err)
 		}
 	}

@@ -27,8 +27,9 @@ type Branch struct {
 // ReadBranch reads the newest checkpoint, nil if there is no such branch: that
 // is how a chain's first verification begins. A branch without its file is a
 // lost checkpoint, no beginning, and a file that does not continue its
-// predecessor was put there by somebody else: both are refused.
-func ReadBranch(ctx context.Context, repo *pullrequest.Repo, name string) (*Branch, *checkpoint.Checkpoint, error) {
+// predecessor was put there by somebody else: both are refused, but for a
+// predecessor that a reviewed reset gives up.
+func ReadBranch(ctx context.Context, repo *pullrequest.Repo, name string, resets []checkpoint.Reset) (*Branch, *checkpoint.Checkpoint, error) {
 	text, tip, found, err := repo.ReadBranchFile(ctx, name, checkpointFile, jsondoc.MaxSize)
 	b := &Branch{Name: name, repo: repo, tip: tip}
 	if err != nil || tip == "" {
@@ -41,24 +42,28 @@ func ReadBranch(ctx context.Context, repo *pullrequest.Repo, name string) (*Bran
 	if err != nil {
 		return nil, nil, err
 	}
+	now := c.Under(resets)
 	parent, err := repo.Parent(ctx, tip)
 	if err != nil || parent == "" {
-		return b, c, err
+		return b, now, err
 	}
 	before, found, err := repo.ReadFile(ctx, parent, checkpointFile, jsondoc.MaxSize)
 	if err != nil || !found {
-		return b, c, err
+		return b, now, err
 	}
 	was, err := checkpoint.Parse(fmt.Sprintf("%s:%s at %.7s", name, checkpointFile, parent), before)
 	if err != nil {
 		return nil, nil, err
 	}
-	if why := c.Continues(was); why != "" {
+	if why := c.Continues(was); why != "" && c.Continues(was.Under(resets)) != "" {
 		return nil, nil, &Broken{finding.Finding{Rule: chain.RuleCheckpointMismatch, Severity: finding.Error, File: checkpointFile,
 			Message: fmt.Sprintf("on branch %s, commit %.12s does not continue the checkpoint of its parent %.12s: %s. Only this action writes there; find out who did, and set the branch back to the last good commit", name, tip, parent, why)}}
 	}
-	return b, c, nil
+	return b, now, nil
 }
+
+// Exists tells whether the branch was there when it was read.
+func (b *Branch) Exists() bool { return b.tip != "" }
 
 // Broken is evidence against the checkpoints themselves.
 type Broken struct{ Finding finding.Finding }

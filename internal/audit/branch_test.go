@@ -25,7 +25,7 @@ func TestBranchRaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, c, err := audit.ReadBranch(t.Context(), repo, "audit/checkpoint")
+		b, c, err := audit.ReadBranch(t.Context(), repo, "audit/checkpoint", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

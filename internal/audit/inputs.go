@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
@@ -23,7 +25,7 @@ type Inputs struct {
 	HMACSecretsPath string     `input:"hmac-secrets-path"`
 	ExceptionsPath  string     `input:"exceptions-path"`
 	CheckpointPath  string     `input:"checkpoint-path"`
-	// CheckpointBranch is read by ReadBranch, for which it takes a repository.
+	// CheckpointBranch is read by Branch, for which it takes a repository.
 	CheckpointBranch string `input:"checkpoint-branch"`
 }
 
@@ -60,15 +62,11 @@ func (in Inputs) Read(r *gha.Run) (s Source, t Terms, done func(), err error) {
 			return s, t, done, err
 		}
 	}
-	if in.ExceptionsPath != "" {
-		text, err := r.ReadFile("exceptions-path", in.ExceptionsPath, jsondoc.MaxSize)
-		if err != nil {
-			return s, t, done, err
-		}
-		if t.Exceptions, err = ParseExceptions(in.ExceptionsPath, text); err != nil {
-			return s, t, done, err
-		}
+	reviewed, err := in.reviewed(r)
+	if err != nil {
+		return s, t, done, err
 	}
+	t.Exceptions = reviewed.Exceptions
 	if in.CheckpointPath != "" {
 		if t.Checkpoint, err = in.Checkpoint(r); err != nil {
 			return s, t, done, err
@@ -96,7 +94,35 @@ func without(r *gha.Run) (sigverify.Paths, error) {
 	return sigverify.AllPaths &^ paths, nil
 }
 
-// Checkpoint reads the file at checkpoint-path.
+// reviewed reads the file at exceptions-path, if there is one.
+func (in Inputs) reviewed(r *gha.Run) (list Reviewed, err error) {
+	if in.ExceptionsPath == "" {
+		return list, nil
+	}
+	text, err := r.ReadFile("exceptions-path", in.ExceptionsPath, jsondoc.MaxSize)
+	if err != nil {
+		return list, err
+	}
+	return ParseReviewed(in.ExceptionsPath, text)
+}
+
+// Branch reads the newest checkpoint of checkpoint-branch, as it is under the
+// reviewed resets. Where there is no such branch, it is the one that was recorded
+// elsewhere, nil if none was.
+func (in Inputs) Branch(ctx context.Context, r *gha.Run, repo *pullrequest.Repo, recorded *checkpoint.Checkpoint) (*Branch, *checkpoint.Checkpoint, error) {
+	reviewed, err := in.reviewed(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, c, err := ReadBranch(ctx, repo, in.CheckpointBranch, reviewed.Resets)
+	if err == nil && c == nil && recorded != nil {
+		c = recorded.Under(reviewed.Resets)
+	}
+	return b, c, err
+}
+
+// Checkpoint reads the file at checkpoint-path, as it is under the reviewed
+// resets.
 func (in Inputs) Checkpoint(r *gha.Run) (*checkpoint.Checkpoint, error) {
 	text, err := r.ReadFile("checkpoint-path", in.CheckpointPath, jsondoc.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +131,12 @@ func (in Inputs) Checkpoint(r *gha.Run) (*checkpoint.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.Parse(in.CheckpointPath, text)
+	c, err := checkpoint.Parse(in.CheckpointPath, text)
+	if err != nil {
+		return nil, err
+	}
+	reviewed, err := in.reviewed(r)
+	return c.Under(reviewed.Resets), err
 }
 
 // spool puts standard input into a file, because the place of a fork or a gap

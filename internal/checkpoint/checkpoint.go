@@ -44,9 +44,12 @@ type Checkpoint struct {
 	// resumed from a checkpoint.
 	FullAt      time.Time `json:"fullAt,omitzero"`
 	ToolVersion string    `json:"toolVersion,omitempty"`
+	// Reset is the decision by which the predecessor was given up.
+	Reset *Reset `json:"reset,omitempty"`
 
-	name string
-	sum  string
+	name  string
+	sum   string
+	given bool // by Under, in the place of one that is given up
 }
 
 // Table says which chain a checkpoint is about; "" is not known.
@@ -88,7 +91,7 @@ func Parse(name string, src []byte) (*Checkpoint, error) {
 // spelled refuses members that differ from known ones in letter case only:
 // some readers take "Count" for "count", others do not.
 func spelled(doc *jsondoc.Document) error {
-	known := []string{"version", "chain", "count", "head", "signers", "registrySha256", "archiveSha256", "previousSha256", "createdAt", "headCreatedAt", "fullAt", "toolVersion"}
+	known := []string{"version", "chain", "count", "head", "signers", "registrySha256", "archiveSha256", "previousSha256", "createdAt", "headCreatedAt", "fullAt", "toolVersion", "reset"}
 	for _, m := range doc.Root.Members {
 		for _, name := range known {
 			if m.Name != name && strings.EqualFold(m.Name, name) {
@@ -193,6 +196,9 @@ func Next(previous *Checkpoint, t Table, r *chain.Report, now time.Time) (*Check
 	next.FullAt = next.CreatedAt
 	if previous != nil {
 		next.PreviousSHA256 = previous.sum
+		if previous.given {
+			next.Reset = previous.Reset
+		}
 		if r.Resumed != nil {
 			next.FullAt = previous.fullAt()
 		}

@@ -104,7 +104,7 @@ func literals(t *testing.T) []string {
 // Each rule has a section and each section a rule.
 func TestRulesAreDocumented(t *testing.T) {
 	documented := slices.Sorted(maps.Keys(sections(t)))
-	rules := slices.Concat(constants(t, "../chain"), constants(t, "."), constants(t, "../pubkey"), constants(t, "../rotation"), constants(t, "../trust"), literals(t))
+	rules := slices.Concat(constants(t, "../chain"), constants(t, "."), constants(t, "../pubkey"), constants(t, "../rotation"), constants(t, "../trust"), constants(t, "../checkpoint"), literals(t))
 	slices.Sort(rules)
 	if rules = slices.Compact(rules); !slices.Equal(documented, rules) {
 		t.Errorf("documented\n%q\nin the source\n%q", documented, rules)

@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"fmt"
-	"path"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
@@ -19,7 +18,7 @@ import (
 func Examine(rec Record, f Files, r *chain.Report) []finding.Finding {
 	j := &judge{head: f}
 	at := func(rule, format string, args ...any) {
-		j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: path.Join(f.Dir, rec.ID+".json"), Line: 1, Col: 1, Message: fmt.Sprintf(format, args...)})
+		j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: f.path(rec.ID), Line: 1, Col: 1, Message: fmt.Sprintf(format, args...)})
 	}
 	for _, named := range []*Signer{rec.Outgoing, &rec.Incoming} {
 		if named == nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -61,6 +62,22 @@ func (f Files) record(id string) *Record {
 	}
 	return &f.Records[i]
 }
+
+// Checkpoint is the last one against which a rotation was finished, nil if none
+// was.
+func (f Files) Checkpoint() (c *checkpoint.Checkpoint) {
+	for _, r := range f.Records {
+		if j := r.Judged(); j != nil {
+			if named := checkpoint.Recorded(f.path(r.ID), j.Evidence.Checkpoint); named != nil && (c == nil || named.Count > c.Count) {
+				c = named
+			}
+		}
+	}
+	return c
+}
+
+// path is where a record stands.
+func (f Files) path(id string) string { return path.Join(f.Dir, id+".json") }
 
 // Naming gives the first record that names a signer by this id or by this KMS
 // key, nil if none does.
@@ -119,7 +136,7 @@ type judge struct {
 
 // about reports something about a record.
 func (j *judge) about(rule string, severity finding.Severity, id, format string, args ...any) {
-	j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: severity, File: path.Join(j.head.Dir, id+".json"), Line: 1, Col: 1, Message: fmt.Sprintf(format, args...)})
+	j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: severity, File: j.head.path(id), Line: 1, Col: 1, Message: fmt.Sprintf(format, args...)})
 }
 
 // records wants the merged records to stand, and new ones to speak of signers

@@ -1,0 +1,74 @@
+package checkpoint
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+)
+
+// What a verification says of its checkpoint besides: a chain begins again by
+// review, or without one that there was.
+const (
+	RuleReset   = "checkpoint-reset"
+	RuleMissing = "checkpoint-missing"
+)
+
+// Reset is a reviewed decision that a chain, which no longer passes through a
+// checkpoint, counts from another event on: after a restore from a backup, say.
+// It accepts that one checkpoint is gone, and no finding about the chain that is
+// there.
+type Reset struct {
+	// Checkpoint is the one that is given up, Restart the event through which
+	// the chain must pass instead.
+	Checkpoint Place     `json:"checkpoint"`
+	Restart    Place     `json:"restart"`
+	Reason     string    `json:"reason"`
+	ApprovedBy string    `json:"approvedBy"`
+	ApprovedAt time.Time `json:"approvedAt"`
+}
+
+// Place is an event by what a checkpoint says of it.
+type Place struct {
+	Count int64        `json:"count"`
+	Head  chain.Digest `json:"head"`
+}
+
+func (p Place) String() string { return fmt.Sprintf("%d:%s", p.Count, p.Head) }
+
+// Recorded is the checkpoint that a record names in the form of String, nil if it
+// names none. It knows nothing besides.
+func Recorded(name, text string) *Checkpoint {
+	count, digest, _ := strings.Cut(text, ":")
+	n, err := strconv.ParseInt(count, 10, 64)
+	head, ok := chain.ParseDigest([]byte(digest))
+	if err != nil || n < 1 || !ok {
+		return nil
+	}
+	return &Checkpoint{Version: 1, Count: n, Head: head, name: name}
+}
+
+// Under is the checkpoint that the chain is held against under reviewed resets:
+// c, unless one of them gives c up. The next one names c as its predecessor all
+// the same, so the two lineages hang together.
+func (c *Checkpoint) Under(resets []Reset) *Checkpoint {
+	i := slices.IndexFunc(resets, func(r Reset) bool { return r.Checkpoint == Place{c.Count, c.Head} })
+	if i < 0 {
+		return c
+	}
+	r := resets[i]
+	return &Checkpoint{Version: 1, Count: r.Restart.Count, Head: r.Restart.Head, Reset: &r, name: c.name, sum: c.sum, given: true}
+}
+
+// Finding tells of the reset under which the chain is read, if there is one.
+func (c *Checkpoint) Finding() (f finding.Finding, ok bool) {
+	if !c.given {
+		return f, false
+	}
+	return finding.Finding{Rule: RuleReset, Severity: finding.Warning, File: c.name,
+		Message: fmt.Sprintf("the chain is not held against checkpoint %s any more, but against %s: so decided %s on %s (%s)", c.Reset.Checkpoint, c.Reset.Restart, c.Reset.ApprovedBy, c.Reset.ApprovedAt.Format(time.DateOnly), c.Reset.Reason)}, true
+}
