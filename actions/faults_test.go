@@ -187,7 +187,7 @@ type outcome struct {
 // process prepares a run of the action.
 func (b *bench) process() (cmd *exec.Cmd, finish func() outcome) {
 	work := b.ts.Getenv("WORK")
-	cmd, end := prepare(work, filepath.Join(work, ".tmp", fmt.Sprintf("run-%d", b.runs.Add(1))), b.env, b.action, b.args...)
+	cmd, end := prepare(work, filepath.Join(work, ".tmp", fmt.Sprintf("run-%d", b.runs.Add(1))), b.env, filepath.Join(hurry.dir, b.action), b.args...)
 	return cmd, func() outcome {
 		o, err := end()
 		b.ts.Check(err)
@@ -195,10 +195,10 @@ func (b *bench) process() (cmd *exec.Cmd, finish func() outcome) {
 	}
 }
 
-// prepare makes a process of a hurried action, whose outputs and summary stand
-// in files of the name base until finish has waited for its end.
-func prepare(work, base string, env []string, action string, args ...string) (cmd *exec.Cmd, finish func() (outcome, error)) {
-	cmd = exec.Command(filepath.Join(hurry.dir, action), args...)
+// prepare makes a process of an action's program, whose outputs and summary
+// stand in files of the name base until finish has waited for its end.
+func prepare(work, base string, env []string, program string, args ...string) (cmd *exec.Cmd, finish func() (outcome, error)) {
+	cmd = exec.Command(program, args...)
 	cmd.Dir = work
 	cmd.Env = append(slices.Clone(env), "GITHUB_OUTPUT="+base+".outputs", "GITHUB_STEP_SUMMARY="+base+".md",
 		"GOGC=off") // a quarter of the time of a process that lives so short
@@ -211,7 +211,7 @@ func prepare(work, base string, env []string, action string, args ...string) (cm
 		err := cmd.Wait()
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
-			return outcome{}, fmt.Errorf("%s: %w", action, err)
+			return outcome{}, fmt.Errorf("%s: %w", program, err)
 		}
 		outputs, err1 := os.ReadFile(base + ".outputs")
 		summary, err2 := os.ReadFile(base + ".md")
