@@ -33,6 +33,7 @@ const (
 	Shard      Name = "shard"
 	Findings   Name = "findings"
 	Gates      Name = "gates"
+	Step       Name = "step"
 	SARIF      Name = "sarif"
 )
 

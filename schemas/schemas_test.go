@@ -37,6 +37,8 @@ var good = map[schemas.Name]string{
 		"findings": [{"rule": "fork", "severity": "error", "position": 2, "message": "m"}], "findingsTotal": 1, "unauthenticatedColumns": ["id"]}`,
 	schemas.Findings: `{"version": 1, "verdict": "passed", "signers": 1, "findings": [{"rule": "fork", "severity": "note", "file": "f", "line": 1, "col": 1, "message": "m"}]}`,
 	schemas.Gates:    `{"version": 1, "rotations": [{"rotation": "r", "phase": "published", "dueAt": ` + at + `, "gates": [{"id": "G1", "name": "n", "state": "waiting", "detail": "d"}], "boundary": {"position": 2, "digest": "` + hex64 + `"}}]}`,
+	schemas.Step: `{"version": 1, "action": "guard-deploy", "dryRun": false, "verdict": "open", "next": "n", "rotation": "r", "signer": "v2", "settings": {"AUDIT_SIGNER_KID": "v2"}, "pullRequest": "u", "baseCommit": "` + hex64[:40] + `", "registrySha256": "` + hex64 + `", "archiveSha256": "",
+		"findings": [{"rule": "not-ready", "severity": "error", "message": "m"}]}`,
 	schemas.SARIF: `{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [{"tool": {"driver": {"name": "n", "informationUri": "https://example.org", "rules": [{"id": "fork", "shortDescription": {"text": "s"},
 		"fullDescription": {"text": "f"}, "help": {"text": "h", "markdown": "m"}, "helpUri": "https://example.org/#fork", "defaultConfiguration": {"level": "error"}, "properties": {"tags": ["security"], "precision": "very-high", "security-severity": "8.0"}}]}},
 		"columnKind": "unicodeCodePoints", "results": [{"ruleId": "fork", "ruleIndex": 0, "level": "error", "message": {"text": "t"}, "locations": [{"physicalLocation": {"artifactLocation": {"uri": "a/b%20c.json"}, "region": {"startLine": 1, "startColumn": 2}}}],

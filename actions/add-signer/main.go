@@ -47,6 +47,7 @@ type inputs struct {
 	ProvePossession   bool          `input:"prove-possession"`
 	AllowedAccounts   []string      `input:"allowed-accounts"`
 	Contacts          []string      `input:"contacts"`
+	ReportPath        string        `input:"report-path"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
@@ -134,6 +135,25 @@ func tell(r *gha.Run, in inputs, s *published.State, rec rotation.Record, p pull
 	r.Output("signer-id", rec.Incoming.ID)
 	r.Output("fingerprint", rec.Incoming.Fingerprint)
 	r.Output("kms-key-arn", rec.Incoming.KMSKeyARN)
+	next := published.Outcome(p)
+	switch p.State {
+	case pullrequest.Merged:
+		next = "Nothing new: the signer is published. Deploy it."
+	case pullrequest.Closed:
+		next += " Or choose another signer-id."
+	}
+	if in.ReportPath != "" {
+		step := report.NewStepFile("add-signer", in.DryRun, s.Commit, s.Files())
+		step.Verdict, step.Next, step.Rotation, step.Signer, step.PullRequest = string(p.State), next, rec.ID, rec.Incoming.ID, p.URL
+		if in.DryRun {
+			step.Verdict = "dry run"
+		} else {
+			step.Settings = report.Settings(settings)
+		}
+		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(step)); err != nil {
+			return err
+		}
+	}
 	if in.DryRun {
 		return nil
 	}
@@ -142,13 +162,6 @@ func tell(r *gha.Run, in inputs, s *published.State, rec rotation.Record, p pull
 	if p.Number != 0 {
 		r.Output("pull-request-number", strconv.Itoa(p.Number))
 		r.Output("pull-request-url", p.URL)
-	}
-	next := published.Outcome(p)
-	switch p.State {
-	case pullrequest.Merged:
-		next = "Nothing new: the signer is published. Deploy it."
-	case pullrequest.Closed:
-		next += " Or choose another signer-id."
 	}
 	r.Summary(report.Published(rec.Incoming.ID, next, p.URL, settings) + report.Reminders(rotation.Reminders(s.Files(), r.Now())))
 	r.Ticket([][2]string{{"signer", rec.Incoming.ID}, {"fingerprint", rec.Incoming.Fingerprint}, {"rotation", rec.ID}, {"next", next}, {"pull request", p.URL}})

@@ -44,6 +44,8 @@ type inputs struct {
 	ArchivePath  string        `input:"archive-path"`
 	Token        gha.Secret    `input:"token"`
 	BaseBranch   string        `input:"base-branch"`
+	DryRun       bool          `input:"dry-run"`
+	ReportPath   string        `input:"report-path"`
 	RetryBudget  time.Duration `input:"retry-budget"`
 }
 
@@ -81,11 +83,17 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		}
 	}
 	reminders := report.Reminders(rotation.Reminders(state.Files(), r.Now()))
+	step := report.NewStepFile("guard-deploy", in.DryRun, state.Commit, state.Files())
+	step.Signer = in.SignerID
 	if len(against) > 0 {
+		step.Verdict, step.Findings = "closed", against
+		if err := g.keep(step); err != nil {
+			return err
+		}
 		return closed(r, against, reminders)
 	}
 	settings := rotation.DeploySettings(rotation.Signer{ID: in.SignerID, Algorithm: d.Algorithm, KMSKeyARN: in.KMSKeyID})
-	if in.EnvFilePath != "" {
+	if in.EnvFilePath != "" && !in.DryRun {
 		if err := r.WriteFile("env-file-path", in.EnvFilePath, []byte(report.EnvFile(settings))); err != nil {
 			return err
 		}
@@ -95,6 +103,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	trusting, err := g.trusting(ctx, state)
 	if err != nil {
+		return err
+	}
+	step.Verdict, step.Next, step.Settings, step.Findings = "open", ready, report.Settings(settings), append(step.Findings, trusting...)
+	if err := g.keep(step); err != nil {
 		return err
 	}
 	r.Output("verdict", "open")
@@ -112,6 +124,14 @@ type guard struct {
 	repo *pullrequest.Repo
 }
 
+// keep writes the report, where one is asked for.
+func (g guard) keep(step report.StepFile) error {
+	if g.in.ReportPath == "" {
+		return nil
+	}
+	return g.WriteFile("report-path", g.in.ReportPath, report.JSON(step))
+}
+
 // look reads what is published now.
 func (g guard) look(ctx context.Context) (*published.State, error) {
 	return published.Base(ctx, g.repo, g.in.BaseBranch, published.PathsFor(g.in.RegistryPath, g.in.ArchivePath, ""), false)
@@ -120,6 +140,10 @@ func (g guard) look(ctx context.Context) (*published.State, error) {
 // set sets the settings as variables of the environment that was named.
 func (g guard) set(ctx context.Context, settings [][2]string) error {
 	if g.in.Environment == "" {
+		return nil
+	}
+	if g.in.DryRun {
+		g.Logf("dry run: would set %d variables of environment %s", len(settings), g.in.Environment)
 		return nil
 	}
 	changed, err := g.repo.SetVariables(ctx, g.in.Environment, report.Settings(settings))

@@ -60,6 +60,7 @@ func (u undoing) declare(ctx context.Context, change pullrequest.Change, move ro
 	if err != nil {
 		return err
 	}
+	u.found = affected
 	u.Findings(affected)
 	return u.tell(move, p, "\n", report.Affected(affected, total, unread))
 }

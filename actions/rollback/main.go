@@ -21,6 +21,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
@@ -49,6 +50,7 @@ type inputs struct {
 	TrustedUntil string `input:"trusted-until"`
 	Reason       string `input:"reason"`
 	EnableKMSKey bool   `input:"enable-kms-key"`
+	ReportPath   string `input:"report-path"`
 }
 
 // maxReason is what add-signer allows, too.
@@ -111,6 +113,8 @@ type undoing struct {
 	repo  *pullrequest.Repo
 	state *published.State
 	by    rotation.Rollback
+	// found are the events that a compromised signer signed beyond its boundary.
+	found []finding.Finding
 }
 
 // chain verifies the whole chain with these files. Going back waits for
@@ -248,6 +252,14 @@ func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string
 	u.Ticket([][2]string{{"back to", move.Deploy.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		u.Logf("note: %s", note)
+	}
+	if u.in.ReportPath != "" {
+		step := report.NewStepFile("rollback", u.in.DryRun, u.state.Commit, u.state.Files())
+		step.Verdict, step.Next, step.Rotation, step.Signer, step.Settings, step.PullRequest = move.Verdict, next, move.Record.ID, move.Deploy.ID, report.Settings(settings), p.URL
+		step.Findings = append(step.Findings, u.found...)
+		if err := u.WriteFile("report-path", u.in.ReportPath, report.JSON(step)); err != nil {
+			return err
+		}
 	}
 	u.Summary(report.Back(move.Deploy.ID, move.Verdict, next, p.URL, settings) + strings.Join(more, "") + report.Reminders(rotation.Reminders(u.state.Files(), u.Now())))
 	return nil

@@ -6,7 +6,39 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
+
+// StepFile is the report file of an action that changes what is published or
+// deployed.
+type StepFile struct {
+	Version int    `json:"version"`
+	Action  string `json:"action"`
+	DryRun  bool   `json:"dryRun"`
+	// Verdict is guard-deploy's open or closed, a rollback's sentence, or what
+	// has become of a pull request.
+	Verdict string `json:"verdict"`
+	// Next is what is to be done.
+	Next     string `json:"next,omitempty"`
+	Rotation string `json:"rotation,omitempty"`
+	// Signer is the one to deploy, Settings are its settings, if it may be.
+	Signer      string            `json:"signer"`
+	Settings    map[string]string `json:"settings,omitempty"`
+	PullRequest string            `json:"pullRequest,omitempty"`
+	// These are what was published when the step was taken.
+	BaseCommit     string            `json:"baseCommit"`
+	RegistrySHA256 string            `json:"registrySha256"`
+	ArchiveSHA256  string            `json:"archiveSha256,omitempty"`
+	Findings       []finding.Finding `json:"findings"`
+}
+
+// NewStepFile begins the report of an action with what is published.
+func NewStepFile(action string, dryRun bool, commit string, f rotation.Files) StepFile {
+	return StepFile{
+		Version: 1, Action: action, DryRun: dryRun,
+		BaseCommit: commit, RegistrySHA256: f.Registry.SHA256(), ArchiveSHA256: f.Archive.SHA256(), Findings: []finding.Finding{},
+	}
+}
 
 // Open is the summary of a deployment that may go ahead; ready says how it is
 // known that the verifiers have the signer.
