@@ -82,6 +82,9 @@ func (j *joiner) add(e *Event, o *outcome) error {
 		}
 	}
 	s.last = o.digest
+	if at := s.end - 1; at > s.start {
+		s.clock.then(clock{first: o.createdAt, last: o.createdAt, newest: o.createdAt}, at)
+	}
 	if j.settle != nil {
 		j.account(s, e, o)
 	}
@@ -99,9 +102,6 @@ func (j *joiner) add(e *Event, o *outcome) error {
 // said about it.
 func (j *joiner) account(s *segment, e *Event, o *outcome) {
 	kid, at := j.kid(e.Signer, o.judged), s.end-1
-	if at > s.start {
-		s.clock.then(clock{first: o.createdAt, last: o.createdAt, newest: o.createdAt}, at)
-	}
 	if !o.resumed { // the checkpoint has counted that one
 		s.merge(use{kid, 1, at, at, o.createdAt, o.createdAt, s.clock.newest, o.digest})
 	}
@@ -203,6 +203,7 @@ func (j *joiner) join(s *segment) {
 	for i := range t.uses { // all of t was written after all of s
 		t.uses[i].notBefore = max(t.uses[i].notBefore, s.clock.newest)
 	}
+	past := t.after(s)
 	if s.genesis || s.weight() >= t.weight() {
 		t.move(s.end - t.start)
 	} else {
@@ -213,6 +214,7 @@ func (j *joiner) join(s *segment) {
 	s.clock.then(t.clock, t.start)
 	s.end, s.last = t.end, t.last
 	j.pour(t.load, s)
+	s.past = past
 }
 
 // pour adds a load, moved to the coordinates of s, to that of s.
@@ -266,8 +268,7 @@ func (j *joiner) visit(s *segment, e *Event, o *outcome) {
 	at := s.end - 1
 	if site := j.sites[o.digest]; site != nil {
 		if id := clip(e.ID); !site.found {
-			site.found, site.id, site.on, site.at, site.createdAt = true, id, s.load, at, o.createdAt
-			s.marks = append(s.marks, mark{at: at, site: site})
+			site.find(s, at, id, o.createdAt, s.clock.newest)
 		} else {
 			site.id = min(site.id, id)
 		}
@@ -300,11 +301,23 @@ type site struct {
 	at        int64
 	id        string // of the event with this digest; the least if there are copies
 	createdAt int64
+	newest    int64 // the latest time claimed up to it, as far as past does not know a later one
+	past      *past
 	children  []child // by digest and id
 	more      int64   // children beyond maxChildren
 
 	place  place // settled when all rows are in
 	placed bool
+}
+
+// find notes that the site's event stands in s; newest is the latest time that
+// any event up to it claims there.
+func (s *site) find(on *segment, at int64, id string, createdAt, newest int64) {
+	if on.past == nil {
+		on.past = new(past)
+	}
+	s.found, s.id, s.on, s.at, s.createdAt, s.newest, s.past = true, id, on.load, at, createdAt, newest, on.past
+	on.marks = append(on.marks, mark{at: at, site: s})
 }
 
 type child struct {

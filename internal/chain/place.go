@@ -79,6 +79,8 @@ type place struct {
 	genesis bool
 	// depth counts the events from the root to the one it hangs on.
 	depth int64
+	// newest is the latest time that any of those events claims.
+	newest int64
 }
 
 // placeOf tells where s hangs. Every site on the way remembers its answer, so
@@ -101,6 +103,7 @@ func (v *verification) placeOf(s *segment) place {
 	}
 	for _, parent := range slices.Backward(path) {
 		at.depth += parent.on.of.position(parent.at)
+		at.newest = max(at.newest, parent.newest, parent.past.settled())
 		parent.place, parent.placed = at, true
 	}
 	return at

@@ -1,6 +1,7 @@
 package chain_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -153,6 +154,29 @@ func TestLastNotBefore(t *testing.T) {
 		u := r.Signers["old"]
 		if !u.LastCreatedAt.Equal(rows[2].CreatedAt) || u.LastNotBefore == nil || !u.LastNotBefore.Equal(rows[1].CreatedAt) {
 			t.Fatalf("seed %d: last at %v, not before %v, want %v", seed, u.LastCreatedAt, u.LastNotBefore, rows[1].CreatedAt)
+		}
+	}
+}
+
+// Nor does a fork, excepted by review, hide what came before the fork.
+func TestLastNotBeforeBeyondForks(t *testing.T) {
+	rows := []row{write("e1", "old", `{"n":1}`, nil, noon)}
+	for i, hours := range []int{54, 1, 2, 3} {
+		rows = append(rows, rows[i].after(fmt.Sprintf("e%d", i+2), "new", fmt.Sprintf(`{"n":%d}`, i+2)))
+		rows[i+1].CreatedAt = noon.Add(time.Duration(hours) * time.Hour)
+	}
+	late := rows[4].after("late", "old", `{"late":true}`) // alone on its branch
+	late.CreatedAt = noon
+	rival := rows[4].after("rival", "new", `{"rival":1}`)
+	short := rows[2].after("short", "new", `{"short":1}`)
+	var o chain.Options
+	for _, r := range []row{rows[3], short, late, rival} {
+		o.Exceptions = append(o.Exceptions, chain.Exception{Rule: chain.RuleFork, EventID: string(r.ID), Digest: r.digest, Reason: "r", ApprovedBy: "a", ApprovedAt: noon})
+	}
+	for seed := range uint64(200) {
+		r := verify(t, shuffled(append(slices.Clone(rows), late, rival, short), seed), o)
+		if u := r.Signers["old"]; r.Verdict != chain.Verified || u.LastPosition != 6 || u.LastNotBefore == nil || !u.LastNotBefore.Equal(rows[1].CreatedAt) {
+			t.Fatalf("seed %d: %s %v, position %d not before %v, want %v", seed, r.Verdict, r.Findings, u.LastPosition, u.LastNotBefore, rows[1].CreatedAt)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package chain
 import (
 	"bytes"
 	"cmp"
+	"slices"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
@@ -35,6 +36,47 @@ type load struct {
 	// late holds, of each retired signer, its last event among those that
 	// were too many to keep a mark of each.
 	late []mark
+	// past is that of the sites among the marks, nil without any.
+	past *past
+}
+
+// past is what is known of the events before a site: the latest time that any
+// of them claims is the latest of this and of all above it. Sites that came to
+// one segment from two keep a past each, below a common one.
+type past struct {
+	newest int64
+	above  *past
+}
+
+// settled gives that time, when all segments are joined. Asking for each site
+// walks each step once.
+func (p *past) settled() int64 {
+	var path []*past
+	for ; p != nil; p = p.above {
+		path = append(path, p)
+	}
+	newest := int64(0)
+	for _, p := range slices.Backward(path) {
+		newest = max(newest, p.newest)
+		p.newest, p.above = newest, nil
+	}
+	return newest
+}
+
+// after lets t follow s.
+func (t *load) after(s *segment) *past {
+	switch {
+	case t.past == nil:
+		return s.past
+	case t.past.newest < s.clock.newest:
+		t.past.newest = s.clock.newest
+	}
+	if s.past == nil {
+		return t.past
+	}
+	both := new(past)
+	s.past.above, t.past.above = both, both
+	return both
 }
 
 func (l *load) weight() int { return len(l.uses) + len(l.marks) }

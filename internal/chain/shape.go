@@ -264,6 +264,7 @@ func (v *verification) countSigners(r *Report) {
 		for _, u := range s.uses {
 			if ok {
 				u.first, u.last = base+s.position(u.first), base+s.position(u.last)
+				u.notBefore = max(u.notBefore, v.placeOf(s).newest)
 			} else {
 				u = use{kid: u.kid, events: u.events, first: math.MaxInt64}
 			}
@@ -274,7 +275,7 @@ func (v *verification) countSigners(r *Report) {
 		e := v.joiner.entries[u.kid]
 		signer := SignerUse{Events: u.events, Entry: e.entry, State: cmp.Or(e.state, "unknown")}
 		if u.last > 0 {
-			if len(v.segments) == 1 { // on branches it depends on which was joined first
+			if v.tally.byRule[RuleDuplicateEvent] == 0 { // copies of an event may claim different times
 				signer.LastNotBefore = stamp(u.notBefore)
 			}
 			signer.FirstPosition, signer.FirstCreatedAt = u.first, stamp(u.firstAt)

@@ -111,6 +111,8 @@ type End struct {
 	At        int64  `json:"at,omitempty"`
 	EventID   string `json:"eventId,omitempty"`
 	CreatedAt int64  `json:"createdAt,omitempty"`
+	// Newest is the latest time that any event of the segment up to it claims.
+	Newest int64 `json:"newest,omitempty"`
 	// Next are the rows of the shard that name it as their predecessor; More
 	// are those beyond the first.
 	Next []Next `json:"next,omitempty"`
@@ -176,7 +178,7 @@ func (v *verification) ends() (ends []End) {
 		if site.found {
 			of := site.on.of
 			e.Segment, e.At = index[shape{of.prev, of.first, of.last, of.events()}], site.at-of.start+1
-			e.EventID, e.CreatedAt = site.id, site.createdAt
+			e.EventID, e.CreatedAt, e.Newest = site.id, site.createdAt, max(site.newest, site.past.settled())
 		}
 		for _, c := range site.children {
 			e.Next = append(e.Next, Next{c.digest, c.id})
@@ -302,7 +304,7 @@ func (v *verification) take(p *Part) error {
 		if err := v.joiner.addPiece(s, v.joiner.segment(s)); err != nil {
 			return err
 		}
-		segments[i] = &segment{genesis: s.Genesis, prev: s.Prev, first: s.First, last: s.Last, end: s.Events, firstID: s.FirstID}
+		segments[i] = &segment{genesis: s.Genesis, prev: s.Prev, first: s.First, last: s.Last, end: s.Events, firstID: s.FirstID, clock: clock{newest: s.Clock.Newest}}
 		segments[i].load = &load{of: segments[i]}
 	}
 	if why := v.hang(p, segments); why != "" {
@@ -357,14 +359,13 @@ func (v *verification) hang(p *Part, segments []*segment) (broken string) {
 		}
 		return s
 	}
-	found := func(d Digest, of *segment, position int64, id string, createdAt int64) {
+	found := func(d Digest, of *segment, position int64, id string, createdAt, newest int64) {
 		s := at(d)
 		if s.found {
 			s.id = min(s.id, id)
 			return
 		}
-		s.found, s.on, s.at, s.id, s.createdAt = true, of.load, position-1, id, createdAt
-		of.marks = append(of.marks, mark{at: position - 1, site: s})
+		s.find(of, position-1, id, createdAt, newest)
 	}
 	listed := map[Digest]bool{}
 	for _, e := range p.Ends {
@@ -376,7 +377,7 @@ func (v *verification) hang(p *Part, segments []*segment) (broken string) {
 			if e.Segment < 0 || e.Segment >= len(segments) || e.At < 0 || e.At > segments[e.Segment].end {
 				return "an end lies beyond its segment"
 			}
-			found(e.Digest, segments[e.Segment], e.At, e.EventID, e.CreatedAt)
+			found(e.Digest, segments[e.Segment], e.At, e.EventID, e.CreatedAt, e.Newest)
 		}
 		for _, n := range e.Next {
 			at(e.Digest).adopt(child{n.Digest, n.EventID})
@@ -385,7 +386,7 @@ func (v *verification) hang(p *Part, segments []*segment) (broken string) {
 	}
 	for i, s := range segments {
 		if !listed[s.last] {
-			found(s.last, s, s.end, "", p.Segments[i].Clock.Last)
+			found(s.last, s, s.end, "", p.Segments[i].Clock.Last, s.clock.newest)
 		}
 		if !s.genesis && !listed[s.prev] {
 			at(s.prev).adopt(child{s.first, s.firstID})
@@ -415,8 +416,7 @@ func (j *joiner) addPiece(p *Piece, s *segment) error {
 	}
 	for _, a := range p.Anchored {
 		if site := j.sites[a.Digest]; site != nil && !site.found {
-			site.found, site.id, site.on, site.at, site.createdAt = true, a.EventID, s.load, a.At-1, a.CreatedAt
-			s.marks = append(s.marks, mark{at: a.At - 1, site: site})
+			site.find(s, a.At-1, a.EventID, a.CreatedAt, 0) // what hangs on it is asked of v.second
 		}
 	}
 	for _, w := range p.Waiting {
