@@ -140,7 +140,9 @@ func (f *finalizer) ask(ctx context.Context) (err error) {
 	if f.verifiers, err = published.Verifiers(ctx, f.inputs.VerifierURLs); err != nil {
 		return err
 	}
-	f.trusting = f.state.Files().Trusting(f.verifiers)
+	if f.trusting, err = f.state.Trusting(ctx, f.repo, f.verifiers, published.Clock(f.repo, f.Run)); err != nil {
+		return err
+	}
 	f.Findings(f.trusting)
 	return nil
 }
@@ -227,7 +229,7 @@ func choose(in inputs, s *published.State) (open, over []rotation.Record, err er
 // tell reports the outcome in every form; the exit code follows from the
 // gates: evidence against one is 1; a missing proof is 3, once nothing else is
 // waited for; waiting is 0. A verifier that may trust a compromised key counts
-// like a gate.
+// like a gate, unless it has been silent for so long that it is a note.
 func (f *finalizer) tell(statuses []report.Status, p pullrequest.Proposal) error {
 	r, in := f.Run, f.inputs
 	phase, id, gates := "none", "", map[string]rotation.GateState{}
@@ -269,7 +271,7 @@ func (f *finalizer) tell(statuses []report.Status, p pullrequest.Proposal) error
 	switch {
 	case against > 0 || finding.Count(f.trusting, finding.Error) > 0:
 		return gha.Failed
-	case unproven > 0 || len(f.trusting) > 0:
+	case unproven > 0 || finding.Count(f.trusting, finding.Warning) > 0:
 		return gha.Undecided
 	}
 	return nil

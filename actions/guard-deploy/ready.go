@@ -109,13 +109,19 @@ func (g guard) trusting(ctx context.Context, state *published.State) ([]finding.
 		return nil, nil
 	}
 	verifiers, err := published.Verifiers(ctx, g.in.VerifierURLs)
-	fs := state.Files().Trusting(verifiers)
+	if err != nil {
+		return nil, err
+	}
+	fs, err := state.Trusting(ctx, g.repo, verifiers, published.Clock(g.repo, g.Run))
+	if err != nil {
+		g.Logf("note: a verifier that is named may serve files that are good enough: %v", err)
+	}
 	annotations := slices.Clone(fs)
 	for i := range annotations {
-		annotations[i].Severity = finding.Warning
+		annotations[i].Severity = min(annotations[i].Severity, finding.Warning)
 	}
 	g.Findings(annotations)
-	return fs, err
+	return fs, nil
 }
 
 // proposal says what is to be done with the pull request that would publish

@@ -2,10 +2,12 @@ package published
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -53,6 +55,42 @@ func Verifiers(ctx context.Context, urls []string) ([]rotation.Verifier, error) 
 	list := make([]rotation.Verifier, len(answers))
 	for i, a := range answers {
 		list[i] = rotation.Verifier(a)
+	}
+	return list, nil
+}
+
+// publications bounds how many of the latest publications of a registry are read
+// to see what a verifier serves.
+const publications = 20
+
+// Trusting names the verifiers that may trust a compromised key still. What was
+// published since that was declared is read where one serves other files than
+// those of now; where it cannot be read, that one is named too, beside the error.
+func (s *State) Trusting(ctx context.Context, repo *pullrequest.Repo, list []rotation.Verifier, now time.Time) ([]finding.Finding, error) {
+	f := s.Files()
+	fs := f.Trusting(list, nil, now)
+	if finding.Count(fs, finding.Error) == 0 {
+		return fs, nil
+	}
+	earlier, err := s.earlier(ctx, repo, f.Declared())
+	return f.Trusting(list, earlier, now), err
+}
+
+// earlier reads what was published since a time, as far as it is sound.
+func (s *State) earlier(ctx context.Context, repo *pullrequest.Repo, since time.Time) (list []rotation.Files, err error) {
+	commits, err := repo.History(ctx, s.Commit, s.Paths.Registry, since.Add(-rotation.MaxSkew), publications)
+	if err != nil {
+		return nil, err
+	}
+	for _, commit := range commits {
+		was, err := readSigners(ctx, repo, commit, s.Paths, false)
+		var coded interface{ ExitCode() int }
+		switch {
+		case err == nil:
+			list = append(list, was.Files())
+		case !errors.As(err, &coded) || coded.ExitCode() != 2: // of GitHub, not of that commit's files
+			return list, err
+		}
 	}
 	return list, nil
 }

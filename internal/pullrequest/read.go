@@ -10,7 +10,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
+
+	"github.com/google/go-github/v60/github"
 )
 
 // entry is one line of a git tree.
@@ -74,6 +77,29 @@ func (r *Repo) ReadFile(ctx context.Context, commit, path string, limit int64) (
 		return nil, false, remote("%s: what GitHub sent is not the file that the commit names; run again", what)
 	}
 	return content, true, nil
+}
+
+// History returns the commits up to one that have changed a file since a time,
+// the newest first, limit at most (100 if that is more). A merged branch is there
+// with its own commits.
+func (r *Repo) History(ctx context.Context, commit, path string, since time.Time, limit int) ([]string, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	list, _, err := r.client.Repositories.ListCommits(ctx, r.owner, r.name, &github.CommitsListOptions{
+		SHA: commit, Path: path, Since: since, ListOptions: github.ListOptions{PerPage: limit},
+	})
+	if err != nil {
+		return nil, r.explain(fmt.Sprintf("cannot read the history of %s up to %s", path, short(commit)), err)
+	}
+	var ids []string
+	for _, c := range list[:min(len(list), limit)] {
+		if !isID(c.GetSHA()) {
+			return nil, remote("cannot read the history of %s up to %s: GitHub answered with something else; run again", path, short(commit))
+		}
+		ids = append(ids, c.GetSHA())
+	}
+	return ids, nil
 }
 
 // ReadDir returns the names of what a folder of a commit holds, sorted, without

@@ -280,3 +280,31 @@ func TestSleepIsReal(t *testing.T) {
 	_, err = open(time.Hour).Ensure(ctx, w.change("k2"))
 	refused(t, err, 3, "stopped")
 }
+
+func TestHistory(t *testing.T) {
+	w := newWorld(t, nil)
+	repo, _ := w.open()
+	ctx := context.Background()
+	var ids []string
+	for _, file := range []string{"a/x.json", "README.md", "a/x.json"} {
+		id, err := w.CommitFile("main", file, file+string(rune('1'+len(ids))), "octocat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	got, err := repo.History(ctx, ids[2], "a/x.json", noon.Add(-time.Hour), 2)
+	if err != nil || len(got) != 2 || got[0] != ids[2] || got[1] != ids[0] {
+		t.Errorf("%v, %v; want %v without the second", got, err, ids)
+	}
+	if got, err := repo.History(ctx, ids[1], "a/x.json", noon.Add(-time.Hour), 1); err != nil || len(got) != 1 || got[0] != ids[0] {
+		t.Errorf("up to an earlier commit: %v, %v", got, err)
+	}
+	if got, err := repo.History(ctx, ids[2], "a/x.json", noon.Add(24*time.Hour), 9); err != nil || len(got) != 0 {
+		t.Errorf("since later: %v, %v", got, err)
+	}
+	_, err = repo.History(ctx, ids[2], "../x", noon, 9)
+	refused(t, err, 2, "is refused")
+	_, err = repo.History(ctx, strings.Repeat("0", 40), "README.md", noon, 9)
+	refused(t, err, 3, "cannot read the history of README.md")
+}

@@ -95,18 +95,22 @@ func (f Files) FallsBackTo(signerID string) bool {
 	})
 }
 
-// behind gives the verifiers that serve other files than those published, and
-// those of which that is not known.
-func behind(list []Verifier, reg *registry.Registry, arch *registry.Archive) (stale, silent []string) {
+// behind gives the verifiers that serve none of these files, and those of which
+// that is not known.
+func behind(list []Verifier, good ...Files) (stale, silent []string) {
+	registries, archives := map[string]bool{}, map[string]bool{}
+	for _, f := range good {
+		registries[f.Registry.SHA256()], archives[f.Archive.SHA256()] = true, true
+	}
 	for _, v := range list {
 		switch {
 		case v.Problem != "":
 			silent = append(silent, fmt.Sprintf("%s (%s)", v.URL, v.Problem))
 		case v.RegistrySHA256 == "":
 			silent = append(silent, v.URL+" (it told no digest)")
-		case v.RegistrySHA256 != reg.SHA256():
+		case !registries[v.RegistrySHA256]:
 			stale = append(stale, fmt.Sprintf("%s (registry %.12s)", v.URL, v.RegistrySHA256))
-		case v.ArchiveSHA256 != "" && v.ArchiveSHA256 != arch.SHA256():
+		case v.ArchiveSHA256 != "" && !archives[v.ArchiveSHA256]:
 			stale = append(stale, fmt.Sprintf("%s (archive %.12s)", v.URL, v.ArchiveSHA256))
 		}
 	}
@@ -123,11 +127,33 @@ func (f Files) Compromised() (list []registry.Retired) {
 	return list
 }
 
+// Declared is when a key was declared compromised last, zero if none was.
+func (f Files) Declared() (at time.Time) {
+	for _, item := range f.Compromised() {
+		if item.RetiredAt.After(at) {
+			at = item.RetiredAt
+		}
+	}
+	return at
+}
+
+// bounds tells whether whoever serves these files trusts no compromised key of
+// the present ones without its bound.
+func (f Files) bounds(now Files) bool {
+	return !slices.ContainsFunc(now.Compromised(), func(item registry.Retired) bool {
+		_, back := f.Registry.Find(item.ID)
+		return back || !slices.ContainsFunc(f.Archive.Retired, func(was registry.Retired) bool {
+			return was.ID == item.ID && was.State == item.State && was.Boundary == item.Boundary
+		})
+	})
+}
+
 // Trusting names the verifiers that may trust a compromised key still, because
-// they do not serve the files that bound it: a finding for each. One that does
-// not answer is a warning; nobody knows. There is none where no key is
-// compromised.
-func (f Files) Trusting(list []Verifier) (fs []finding.Finding) {
+// they serve neither these files nor earlier ones that bound it: an error for
+// each. That one is behind in another way is the business of gate G6. Of one that
+// does not answer nobody knows: a warning, and once the declaration is older than
+// anybody is reminded of it, a note. There is none where no key is compromised.
+func (f Files) Trusting(list []Verifier, earlier []Files, now time.Time) (fs []finding.Finding) {
 	var signers []string
 	for _, item := range f.Compromised() {
 		signers = append(signers, fmt.Sprintf("%s (up to position %d)", item.ID, item.Boundary.Position))
@@ -135,14 +161,24 @@ func (f Files) Trusting(list []Verifier) (fs []finding.Finding) {
 	if len(signers) == 0 {
 		return nil
 	}
-	stale, silent := behind(list, f.Registry, f.Archive)
+	good := []Files{f}
+	for _, was := range earlier {
+		if was.bounds(f) {
+			good = append(good, was)
+		}
+	}
+	stale, silent := behind(list, good...)
 	for _, v := range stale {
 		fs = append(fs, finding.Finding{Rule: RuleStaleVerifier, Severity: finding.Error,
-			Message: fmt.Sprintf("verifier %s does not serve the published files (registry %.12s), which bound the compromised signer %s: until it does, it may take what a thief signs for genuine. Refresh it now", v, f.Registry.SHA256(), some(signers))})
+			Message: fmt.Sprintf("verifier %s does not serve the published files (registry %.12s), which bound the compromised signer %s, nor earlier ones that do: until it does, it may take what a thief signs for genuine. Refresh it now", v, f.Registry.SHA256(), some(signers))})
+	}
+	unknown := finding.Warning
+	if now.Sub(f.Declared()) > alertness {
+		unknown = finding.Note
 	}
 	for _, v := range silent {
-		fs = append(fs, finding.Finding{Rule: RuleStaleVerifier, Severity: finding.Warning,
-			Message: fmt.Sprintf("verifier %s does not say what it serves, so it may trust the compromised signer %s without a bound. Refresh it, and see that it answers", v, some(signers))})
+		fs = append(fs, finding.Finding{Rule: RuleStaleVerifier, Severity: unknown,
+			Message: fmt.Sprintf("verifier %s does not say what it serves, so it may trust the compromised signer %s without a bound. Refresh it, and see that it answers; take it out of verifier-urls if it is gone", v, some(signers))})
 	}
 	return fs
 }
@@ -150,7 +186,7 @@ func (f Files) Trusting(list []Verifier) (fs []finding.Finding) {
 // served compares what verifiers serve with the published files. One that
 // serves others outweighs one that does not answer: it is evidence.
 func served(list []Verifier, reg *registry.Registry, arch *registry.Archive) (GateState, string) {
-	stale, silent := behind(list, reg, arch)
+	stale, silent := behind(list, Files{Registry: reg, Archive: arch})
 	unasked := fmt.Sprintf("%d of %d verifiers could not be asked: %s", len(silent), len(list), some(silent))
 	switch {
 	case len(stale) > 0:

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
 
 // What verifiers serve decides; the clock decides where none is listed.
@@ -106,6 +108,9 @@ func TestReachOfAStandbyThatIsReplaced(t *testing.T) {
 	}
 }
 
+// declared is when the archive of these tests declares its compromise.
+var declared = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // Once a key is compromised, every verifier that may trust it is named.
 func TestTrusting(t *testing.T) {
 	f := folder(t, "["+entryOf("new", 2)+"]", archived(entryOf("stolen", 4), "compromised"))
@@ -123,7 +128,7 @@ func TestTrusting(t *testing.T) {
 		"an old archive":   {[]Verifier{behind}, []string{"error verifier https://behind/ (archive cdcdcdcdcdcd) does not serve"}},
 		"silent":           {[]Verifier{down, stale}, []string{"error verifier https://stale/", "warning verifier https://down/ (connection refused) does not say what it serves"}},
 	} {
-		got := f.Trusting(tc.list)
+		got := f.Trusting(tc.list, nil, declared)
 		if len(got) != len(tc.want) {
 			t.Fatalf("%s: %v", name, got)
 		}
@@ -138,8 +143,51 @@ func TestTrusting(t *testing.T) {
 		if state != "" {
 			arch = archived(entryOf("gone", 4), state)
 		}
-		if got := folder(t, "["+entryOf("new", 2)+"]", arch).Trusting(list); got != nil {
+		if got := folder(t, "["+entryOf("new", 2)+"]", arch).Trusting(list, nil, declared); got != nil {
 			t.Errorf("%q: nobody is compromised: %v", state, got)
+		}
+	}
+}
+
+// A verifier that is behind, and still serves what bounds the key, is no alarm:
+// every later publication would raise one.
+func TestTrustingOfEarlierPublications(t *testing.T) {
+	stolen, next, third := entryOf("stolen", 4), entryOf("new", 2), entryOf("third", 3)
+	bound := archived(stolen, "compromised")
+	now := folder(t, "["+next+","+third+"]", bound)
+	for name, tc := range map[string]struct {
+		was   Files
+		alarm bool
+	}{
+		"after the declaration":          {folder(t, "["+next+"]", bound), false},
+		"before it":                      {folder(t, "["+stolen+","+next+"]", ""), true},
+		"before the key was known":       {folder(t, "["+next+"]", ""), true},
+		"back in the registry":           {folder(t, "["+stolen+","+next+"]", bound), true},
+		"merely retired":                 {folder(t, "["+next+"]", archived(stolen, "retired")), true},
+		"with a bound further down":      {folder(t, "["+next+"]", strings.Replace(bound, `"position":3`, `"position":4`, 1)), true},
+		"another key is the compromised": {folder(t, "["+next+"]", archived(entryOf("other", 5), "compromised")), true},
+	} {
+		served := Verifier{URL: "https://v/", RegistrySHA256: tc.was.Registry.SHA256(), ArchiveSHA256: tc.was.Archive.SHA256()}
+		if got := now.Trusting([]Verifier{served}, []Files{tc.was}, declared); (len(got) > 0) != tc.alarm {
+			t.Errorf("%s: %v", name, got)
+		}
+		if got := now.Trusting([]Verifier{served}, nil, declared); len(got) != 1 || got[0].Severity != finding.Error {
+			t.Errorf("%s, and not known to have been published: %v", name, got)
+		}
+		archive := served
+		archive.RegistrySHA256 = tc.was.Archive.SHA256()
+		if got := now.Trusting([]Verifier{archive}, []Files{tc.was}, declared); len(got) != 1 {
+			t.Errorf("%s: an archive passes for a registry: %v", name, got)
+		}
+	}
+}
+
+func TestTrustingOfTheSilent(t *testing.T) {
+	f := folder(t, "["+entryOf("new", 2)+"]", archived(entryOf("stolen", 4), "compromised"))
+	down := []Verifier{{URL: "https://down/", Problem: "connection refused"}}
+	for after, want := range map[time.Duration]finding.Severity{0: finding.Warning, alertness: finding.Warning, alertness + 1: finding.Note} {
+		if got := f.Trusting(down, nil, declared.Add(after)); len(got) != 1 || got[0].Severity != want {
+			t.Errorf("%s after the declaration: %v, want %s", after, got, want)
 		}
 	}
 }

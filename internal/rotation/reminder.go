@@ -18,8 +18,9 @@ const (
 // reminded: finalize runs every hour, and people sleep.
 const patience = 24 * time.Hour
 
-// alertness is how long everybody is reminded of a compromised key. finalize goes
-// on for as long as a verifier is behind.
+// alertness is how long everybody is reminded of a compromised key, and how long
+// a verifier that does not answer leaves a run undecided. finalize goes on for as
+// long as one trusts the key.
 const alertness = 30 * 24 * time.Hour
 
 // Reminders say what nobody has done in time, as far as the files tell: every
