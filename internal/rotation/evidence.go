@@ -65,12 +65,16 @@ func Unfit(r *chain.Report, f Files, version string, now time.Time, age time.Dur
 
 // contradiction is what no report of a verified chain can say.
 func contradiction(r *chain.Report) string {
-	var signed int64
+	var signed, unknown int64
+	unsigned := min(int64(r.ExceptionsUsed), r.ByRule[chain.RuleUnsigned]) // rows that were reviewed, under whatever id
 	for _, id := range slices.Sorted(maps.Keys(r.Signers)) {
 		use := r.Signers[id]
 		signed += use.Events
+		if use.Entry == "" {
+			unknown += use.Events
+		}
 		switch {
-		case use.Entry == "":
+		case unknown > unsigned:
 			return fmt.Sprintf("nobody knows signer %.80q", id)
 		case use.LastPosition > r.Length || use.LastPosition > 0 && use.LastDigest == (chain.Digest{}):
 			return fmt.Sprintf("the last event of signer %.80q is none", id)

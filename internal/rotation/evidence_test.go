@@ -23,6 +23,16 @@ func fit(f Files) *chain.Report {
 	}
 }
 
+// local is what the chain says of unsigned rows under an id of no entry.
+func local(events int64) chain.SignerUse {
+	return chain.SignerUse{Events: events, FirstPosition: 3, LastPosition: 4, LastDigest: chain.Digest{2}, State: "unknown"}
+}
+
+func less(u chain.SignerUse, events int64) chain.SignerUse {
+	u.Events -= events
+	return u
+}
+
 // A report that was made elsewhere stands for a verification only if nothing
 // about it is doubtful.
 func TestUnfit(t *testing.T) {
@@ -31,26 +41,39 @@ func TestUnfit(t *testing.T) {
 		change func(*chain.Report)
 		why    string // "" if it is fit
 	}{
-		"as it should be":           {func(*chain.Report) {}, ""},
-		"just young enough":         {func(r *chain.Report) { r.StartedAt = start.Add(-23 * time.Hour) }, ""},
-		"clocks that differ a bit":  {func(r *chain.Report) { r.StartedAt = start.Add(time.Hour + MaxSkew) }, ""},
-		"a chain that fails":        {func(r *chain.Report) { r.Verdict, r.Events = chain.Failed, 7 }, ""},
-		"reviewed exceptions":       {func(r *chain.Report) { r.ExceptionsUsed, r.Events, r.Tips = 1, 21, []string{"a", "b"} }, ""},
-		"notes and warnings":        {func(r *chain.Report) { r.Findings = []finding.Finding{{Severity: finding.Warning}} }, ""},
-		"too old":                   {func(r *chain.Report) { r.StartedAt = start.Add(-23*time.Hour - time.Second) }, "it was begun at 2026-02-28 12:59:59 UTC, more than 24h0m0s ago: run verify-chain again"},
-		"of the future":             {func(r *chain.Report) { r.StartedAt = start.Add(time.Hour + MaxSkew + 1) }, "which is not yet"},
-		"of no time":                {func(r *chain.Report) { r.StartedAt = time.Time{} }, "does not say when it was begun"},
-		"by another version":        {func(r *chain.Report) { r.ToolVersion = "v0" }, `made by version "v0", and this is "v1"`},
-		"undetermined":              {func(r *chain.Report) { r.Verdict = chain.Undetermined }, "undetermined"},
-		"of what is new":            {func(r *chain.Report) { r.Resumed = &chain.Resumption{} }, "run verify-chain in mode"},
-		"with another registry":     {func(r *chain.Report) { r.RegistrySHA256 = strings.Repeat("0", 64) }, "other files than those published now (registry 000000000000, not"},
-		"with another archive":      {func(r *chain.Report) { r.ArchiveSHA256 = "" }, "other files than those published now"},
-		"verified, with errors":     {func(r *chain.Report) { r.Findings = []finding.Finding{{Severity: finding.Error}} }, "it is verified and lists errors"},
-		"errors beside exceptions":  {func(r *chain.Report) { r.ExceptionsUsed, r.Findings = 1, []finding.Finding{{Severity: finding.Error}} }, "lists errors"},
-		"without a head":            {func(r *chain.Report) { r.Head = "" }, "has no head"},
-		"with two heads":            {func(r *chain.Report) { r.Tips = []string{"a", "b"} }, "do not end in one head"},
-		"events beside the chain":   {func(r *chain.Report) { r.Events = 21 }, "21 events do not end in one head at position 20"},
-		"events of nobody":          {func(r *chain.Report) { r.Events, r.Length = 21, 21 }, "its signers have 20 events, and there are 21"},
+		"as it should be":          {func(*chain.Report) {}, ""},
+		"just young enough":        {func(r *chain.Report) { r.StartedAt = start.Add(-23 * time.Hour) }, ""},
+		"clocks that differ a bit": {func(r *chain.Report) { r.StartedAt = start.Add(time.Hour + MaxSkew) }, ""},
+		"a chain that fails":       {func(r *chain.Report) { r.Verdict, r.Events = chain.Failed, 7 }, ""},
+		"reviewed exceptions":      {func(r *chain.Report) { r.ExceptionsUsed, r.Events, r.Tips = 1, 21, []string{"a", "b"} }, ""},
+		"notes and warnings":       {func(r *chain.Report) { r.Findings = []finding.Finding{{Severity: finding.Warning}} }, ""},
+		"too old":                  {func(r *chain.Report) { r.StartedAt = start.Add(-23*time.Hour - time.Second) }, "it was begun at 2026-02-28 12:59:59 UTC, more than 24h0m0s ago: run verify-chain again"},
+		"of the future":            {func(r *chain.Report) { r.StartedAt = start.Add(time.Hour + MaxSkew + 1) }, "which is not yet"},
+		"of no time":               {func(r *chain.Report) { r.StartedAt = time.Time{} }, "does not say when it was begun"},
+		"by another version":       {func(r *chain.Report) { r.ToolVersion = "v0" }, `made by version "v0", and this is "v1"`},
+		"undetermined":             {func(r *chain.Report) { r.Verdict = chain.Undetermined }, "undetermined"},
+		"of what is new":           {func(r *chain.Report) { r.Resumed = &chain.Resumption{} }, "run verify-chain in mode"},
+		"with another registry":    {func(r *chain.Report) { r.RegistrySHA256 = strings.Repeat("0", 64) }, "other files than those published now (registry 000000000000, not"},
+		"with another archive":     {func(r *chain.Report) { r.ArchiveSHA256 = "" }, "other files than those published now"},
+		"verified, with errors":    {func(r *chain.Report) { r.Findings = []finding.Finding{{Severity: finding.Error}} }, "it is verified and lists errors"},
+		"errors beside exceptions": {func(r *chain.Report) { r.ExceptionsUsed, r.Findings = 1, []finding.Finding{{Severity: finding.Error}} }, "lists errors"},
+		"without a head":           {func(r *chain.Report) { r.Head = "" }, "has no head"},
+		"with two heads":           {func(r *chain.Report) { r.Tips = []string{"a", "b"} }, "do not end in one head"},
+		"events beside the chain":  {func(r *chain.Report) { r.Events = 21 }, "21 events do not end in one head at position 20"},
+		"events of nobody":         {func(r *chain.Report) { r.Events, r.Length = 21, 21 }, "its signers have 20 events, and there are 21"},
+		"an unsigned row": {func(r *chain.Report) {
+			r.Signers["local"], r.Signers["old"] = local(1), less(r.Signers["old"], 1)
+			r.ExceptionsUsed, r.ByRule = 1, map[string]int64{chain.RuleUnsigned: 1}
+		}, ""},
+		"two rows, one unsigned": {func(r *chain.Report) {
+			r.Signers["local"], r.Signers["old"] = local(2), less(r.Signers["old"], 2)
+			r.ExceptionsUsed, r.ByRule = 2, map[string]int64{chain.RuleUnsigned: 1, chain.RuleBadSignature: 1}
+		}, `nobody knows signer "local"`},
+		"two rows, one reviewed": {func(r *chain.Report) {
+			r.Signers["local"], r.Signers["old"] = local(1), less(r.Signers["old"], 2)
+			r.Signers["remote"] = local(1)
+			r.ExceptionsUsed, r.ByRule = 1, map[string]int64{chain.RuleUnsigned: 2}
+		}, `nobody knows signer "remote"`},
 		"signers whom nobody knows": {func(r *chain.Report) { r.Signers["old"] = chain.SignerUse{Events: 10} }, `nobody knows signer "old"`},
 		"a last event that is none": {func(r *chain.Report) { u := r.Signers["old"]; u.LastDigest = chain.Digest{}; r.Signers["old"] = u }, `the last event of signer "old" is none`},
 		"a last event beyond":       {func(r *chain.Report) { u := r.Signers["old"]; u.LastPosition = 21; r.Signers["old"] = u }, `the last event of signer "old" is none`},
