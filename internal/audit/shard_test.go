@@ -213,6 +213,17 @@ func TestShardsOfATable(t *testing.T) {
 		t.Errorf("rows removed behind the shards' back: %+v %v", r, err)
 	}
 
+	// Parts of another system, and of a standby.
+	parts = shards(t, s, terms, plan(t, s, 2), nil)
+	parts[1].InRecovery = true
+	if r, _, err := audit.Join(t.Context(), s, terms, parts); err != nil || !r.Source.(audit.Database).InRecovery {
+		t.Errorf("a shard of a standby: %+v %v", r, err)
+	}
+	parts[1].SystemIdentifier += "0"
+	if _, _, err := audit.Join(t.Context(), s, terms, parts); err == nil || !strings.Contains(err.Error(), "another database system") {
+		t.Errorf("a shard of another system: %v", err)
+	}
+
 	sql("CREATE VIEW looks AS SELECT * FROM audit_events")
 	if _, err := audit.Plan(t.Context(), audit.Source{DatabaseURL: url, Table: "looks"}, 2); err == nil || !strings.Contains(err.Error(), "is a view") {
 		t.Errorf("a plan of a view: %v", err)

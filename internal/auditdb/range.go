@@ -58,21 +58,29 @@ func (s *Snapshot) EventsIn(ctx context.Context, r Range) iter.Seq2[chain.Event,
 	return s.events(ctx, sql)
 }
 
-// Beyond counts the table's rows, and those that name head as their
-// predecessor.
-func (s *Snapshot) Beyond(ctx context.Context, head string) (rows, successors int64, err error) {
+// Growth is what a table holds beside what was read of it.
+type Growth struct {
+	Rows       int64 // of the whole table
+	Successors int64 // rows that name the head as their predecessor
+	Followed   int64 // how many of the ends are named by rows as their predecessor
+}
+
+// Beyond asks how the table goes on from a head, and from ends of parts that do
+// not fit together; all are digests in hex.
+func (s *Snapshot) Beyond(ctx context.Context, head string, ends []string) (g Growth, err error) {
 	if err := s.drain(); err != nil {
-		return 0, 0, s.lost(s.describe(ctx, err))
+		return g, s.lost(s.describe(ctx, err))
 	}
-	answer, err := s.query(ctx, fmt.Sprintf("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE %s::text = $1::text) FROM %s", quote(s.table.needed[prev].name), s.table.sql), head)
+	prev := quote(s.table.needed[prev].name) + "::text"
+	answer, err := s.query(ctx, fmt.Sprintf("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE %s = $1::text), pg_catalog.count(DISTINCT %[1]s) FILTER (WHERE %[1]s = ANY ($2::text[])) FROM %s", prev, s.table.sql),
+		head, "{"+strings.Join(ends, ",")+"}")
 	if err != nil {
-		return 0, 0, s.lost(err)
+		return g, s.lost(err)
 	}
-	if rows, err = strconv.ParseInt(answer[0][0], 10, 64); err == nil {
-		successors, err = strconv.ParseInt(answer[0][1], 10, 64)
+	for i, n := range []*int64{&g.Rows, &g.Successors, &g.Followed} {
+		if *n, err = strconv.ParseInt(answer[0][i], 10, 64); err != nil {
+			return g, s.lost(s.describe(ctx, err))
+		}
 	}
-	if err != nil {
-		return 0, 0, s.lost(s.describe(ctx, err))
-	}
-	return rows, successors, nil
+	return g, nil
 }

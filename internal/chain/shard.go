@@ -28,6 +28,10 @@ type Part struct {
 	ToolVersion string `json:"toolVersion,omitempty"`
 	// StartedAt is when the shard was begun: what came later it may not have seen.
 	StartedAt time.Time `json:"startedAt,omitzero"`
+	// SystemIdentifier names the database that the rows were read from, "" if it
+	// was none; InRecovery says that it was a standby.
+	SystemIdentifier string `json:"systemIdentifier,omitempty"`
+	InRecovery       bool   `json:"inRecovery,omitempty"`
 
 	Events            int64   `json:"events"`
 	NonObjectPayloads int64   `json:"nonObjectPayloads,omitempty"`
@@ -286,6 +290,25 @@ func Join(parts []*Part, o Options) (*Report, error) {
 		r.Signatures.Library += p.Signatures.Library
 	}
 	return r, nil
+}
+
+// Loose lists the last events of segments, in hex, that no segment of any part
+// follows: of a sound chain its head.
+func Loose(parts []*Part) (ends []string) {
+	followed := map[Digest]bool{}
+	for _, p := range parts {
+		for _, s := range p.Segments {
+			followed[s.Prev] = true
+		}
+	}
+	for _, p := range parts {
+		for _, s := range p.Segments {
+			if !followed[s.Last] {
+				ends = append(ends, s.Last.String())
+			}
+		}
+	}
+	return ends
 }
 
 // take adds a part to what is known.
