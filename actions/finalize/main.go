@@ -114,6 +114,9 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		for _, rec := range over {
 			statuses = append(statuses, f.over(rec))
 		}
+		if len(open) == 0 && in.Rotation == "all" {
+			statuses = f.proposed(ctx)
+		}
 		for _, rec := range ended(state, now) {
 			addition, _, err := state.Addition(ctx, repo, rec.Incoming)
 			if err != nil {
@@ -145,6 +148,21 @@ func (f *finalizer) ask(ctx context.Context) (err error) {
 	}
 	f.Findings(f.trusting)
 	return nil
+}
+
+// proposed are the rotations that wait for a review. They are shown where nothing
+// else is, as a courtesy: where they cannot be read, the log says so.
+func (f *finalizer) proposed(ctx context.Context) (list []report.Status) {
+	proposals, err := f.state.Proposed(ctx, f.repo)
+	if err != nil {
+		f.Logf("note: whether a rotation is proposed is not known: %v", err)
+	}
+	for _, p := range proposals {
+		s := report.NewStatus(p.Record, rotation.Assessment{Phase: rotation.Proposed})
+		s.PullRequest, s.Next = p.PullRequest.URL, fmt.Sprintf("Review pull request #%d, and merge or close it.", p.PullRequest.Number)
+		list = append(list, s)
+	}
+	return list
 }
 
 // over is the status of a rotation of which nothing is left to be judged.

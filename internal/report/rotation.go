@@ -104,6 +104,8 @@ func headlineOf(s Status) headline {
 		return headline{"?", "open", "not proven"}
 	case s.Phase.Over():
 		return headline{"–", "quiet", phase}
+	case s.Phase == rotation.Proposed:
+		return headline{"…", "open", phase + ", to be reviewed"}
 	case s.Phase != rotation.Finalizable:
 		return headline{"?", "open", phase + ", not judged to the end"}
 	}
