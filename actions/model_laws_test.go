@@ -192,17 +192,22 @@ func disabledLast(was, is moment) string {
 		if state != "Disabled" || was.keys[arn] == "Disabled" {
 			continue
 		}
-		i := slices.IndexFunc(is.archived, func(r retired) bool { return r.Entry.KMSKeyID == arn })
+		var last retired
+		for _, r := range is.archived {
+			if r.Entry.KMSKeyID == arn {
+				last = r
+			}
+		}
 		switch {
-		case i < 0 || was.active(arn):
+		case last.State == "" || was.active(arn):
 			return arn + " is disabled, and its signer is not archived"
-		case is.archived[i].Entry.Algorithm == "hmac-sha256":
+		case last.Entry.Algorithm == "hmac-sha256":
 			return arn + " is disabled, and without it nothing that it signed can be verified"
-		case is.archived[i].State == "compromised":
+		case last.State == "compromised":
 			continue
 		}
 		for _, used := range is.uses[arn] {
-			if used.After(is.archived[i].RetiredAt.Add(time.Minute)) && used.Before(was.at.Add(-trailDelay)) {
+			if used.After(last.RetiredAt.Add(time.Minute)) && used.Before(was.at.Add(-trailDelay)) {
 				return fmt.Sprintf("%s is disabled at %s, and was used at %s, after its signer was retired", arn, is.at, used)
 			}
 		}
@@ -324,7 +329,9 @@ func TestLaws(t *testing.T) {
 	for name, do := range map[string]func(was, is *moment){
 		"used too lately for CloudTrail": func(_, is *moment) { is.keys["key/0"] = "Disabled" },
 		"compromised, and in use": func(_, is *moment) {
-			is.archived[0].State, is.archived[0].Boundary.Position, is.keys["key/0"] = "compromised", 2, "Disabled"
+			again := is.archived[0] // it had retired before
+			again.State, again.Boundary.Position = "compromised", 2
+			is.archived, is.keys["key/0"] = append(is.archived, again), "Disabled"
 			is.uses["key/0"] = []time.Time{noon.Add(-30 * time.Minute)}
 		},
 		"a late event, and its alarm": func(_, is *moment) {
