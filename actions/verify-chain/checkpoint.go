@@ -26,11 +26,8 @@ func fromBranch(ctx context.Context, r *gha.Run, in inputs, files rotation.Files
 	var broken *audit.Broken
 	switch {
 	case errors.As(err, &broken):
-		fs := []finding.Finding{broken.Finding}
-		r.Findings(fs)
 		r.Output("verdict", string(chain.Failed))
-		r.Summary(report.Unverified(fs))
-		return nil, nil, gha.Failed
+		r.Summary(report.Unverified([]finding.Finding{broken.Finding}))
 	case err == nil && !branch.Exists() && in.RequireCheckpoint:
 		return nil, nil, gha.Misuse("require-checkpoint is true, and there is no branch %s. A lost checkpoint is no fresh start: restore the branch, or leave require-checkpoint out for the first run and say so in review", in.CheckpointBranch)
 	}

@@ -150,7 +150,7 @@ func (t Terms) options() chain.Options {
 		Workers: runtime.GOMAXPROCS(0),
 	}
 	if t.Checkpoint != nil {
-		o.Anchors = append(o.Anchors, t.Checkpoint.Anchor())
+		o.Anchors = append(o.Anchors, t.Checkpoint.Anchors()...)
 	}
 	return o
 }

@@ -1,6 +1,9 @@
 package audit_test
 
 import (
+	"encoding/json"
+	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -53,5 +56,53 @@ func TestBranchRaces(t *testing.T) {
 	}
 	if _, c := open(); c.Count != 30 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// Nobody merges into the branch: a merge could put another history before the
+// newest checkpoint.
+func TestBranchRefusesMerges(t *testing.T) {
+	server, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{"README.md": "x\n"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	repo, err := pullrequest.Open(pullrequest.Options{APIURL: server.URL(), Token: "t", Repository: "acme/kernel"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name, file = "audit-checkpoint", "checkpoint.json"
+	text := `{"count": 1, "head": "` + strings.Repeat("ab", 32) + `"}`
+	tip, err := server.CommitFile(name, file, text, "octocat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, c, err := audit.ReadBranch(t.Context(), repo, name, nil); err != nil || c.Count != 1 {
+		t.Fatal(c, err)
+	}
+	send := func(method, path, body string) (id string) {
+		req, _ := http.NewRequestWithContext(t.Context(), method, server.URL()+"/repos/acme/kernel/git/"+path, strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer t")
+		req.Header.Set("User-Agent", "octocat")
+		req.Header.Set("Accept", "application/vnd.github+json")
+		req.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil || res.StatusCode/100 != 2 {
+			t.Fatal(res, err)
+		}
+		defer res.Body.Close()
+		var made struct{ SHA string }
+		if err := json.NewDecoder(res.Body).Decode(&made); err != nil {
+			t.Fatal(err)
+		}
+		return made.SHA
+	}
+	tree := server.Head(name).Tree
+	other := send("POST", "commits", `{"message": "another history", "tree": "`+tree+`", "parents": []}`)
+	merge := send("POST", "commits", `{"message": "merge", "tree": "`+tree+`", "parents": ["`+other+`", "`+tip+`"]}`)
+	send("PATCH", "refs/heads/"+name, `{"sha": "`+merge+`"}`)
+	_, _, err = audit.ReadBranch(t.Context(), repo, name, nil)
+	if broken, ok := errors.AsType[*audit.Broken](err); !ok || !strings.Contains(broken.Finding.Message, "merges something into it") {
+		t.Error(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
+	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
@@ -115,6 +116,9 @@ func (in Inputs) Branch(ctx context.Context, r *gha.Run, repo *pullrequest.Repo,
 		return nil, nil, err
 	}
 	b, c, err := ReadBranch(ctx, repo, in.CheckpointBranch, reviewed.Resets)
+	if broken, ok := errors.AsType[*Broken](err); ok {
+		r.Findings([]finding.Finding{broken.Finding})
+	}
 	if err == nil && c == nil && recorded != nil {
 		c = recorded.Under(reviewed.Resets)
 	}

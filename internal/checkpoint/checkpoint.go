@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,9 +48,10 @@ type Checkpoint struct {
 	// Reset is the decision by which the predecessor was given up.
 	Reset *Reset `json:"reset,omitempty"`
 
-	name  string
-	sum   string
-	given bool // by Under, in the place of one that is given up
+	name    string
+	sum     string
+	given   bool // by Under, in the place of one that is given up
+	earlier []Place
 }
 
 // Table says which chain a checkpoint is about; "" is not known.
@@ -109,6 +111,16 @@ func (c *Checkpoint) String() string { return fmt.Sprintf("%d:%s", c.Count, c.He
 // Anchor is what the chain must pass through.
 func (c *Checkpoint) Anchor() chain.Anchor {
 	return chain.Anchor{Name: "checkpoint", Position: c.Count, Digest: c.Head, Checkpoint: true}
+}
+
+// Anchors are Anchor and the places of the checkpoints before it, the newest
+// first, as far as Follows has told of them.
+func (c *Checkpoint) Anchors() []chain.Anchor {
+	all := []chain.Anchor{c.Anchor()}
+	for _, p := range c.earlier {
+		all = append(all, chain.Anchor{Name: "history of " + c.name, Position: p.Count, Digest: p.Head})
+	}
+	return all
 }
 
 // Check holds a verified chain against what the checkpoint says beside its
@@ -224,6 +236,40 @@ func (c *Checkpoint) Continues(was *Checkpoint) string {
 		return "it is about another table"
 	}
 	return ""
+}
+
+// Follows tells c of the checkpoints that were before it, the newest first, and
+// gives one that c falls behind, nil if there is none. A reviewed reset gives up,
+// where the checkpoint that it names first stood, all that was older and lies
+// beyond its restart; naming that checkpoint once more later gives up nothing.
+func (c *Checkpoint) Follows(earlier []Place, resets []Reset) (beyond *Place) {
+	is := Place{c.Count, c.Head}
+	line := append([]Place{is}, earlier...)
+	if c.given {
+		line[0] = c.Reset.Checkpoint
+	}
+	var gone Place
+	resets = slices.Clone(resets)
+	for _, p := range slices.Backward(line) {
+		if p == gone {
+			continue
+		}
+		gone = Place{}
+		if i := resetOf(p, resets); i >= 0 {
+			p, gone = resets[i].Restart, p
+			c.earlier = slices.DeleteFunc(c.earlier, func(q Place) bool { return q.Count > p.Count })
+			resets = slices.Delete(resets, i, i+1)
+		}
+		c.earlier = append(c.earlier, p)
+	}
+	c.earlier = slices.Compact(c.earlier)
+	slices.Reverse(c.earlier)
+	for _, p := range c.earlier {
+		if p.Count > c.Count || p.Count == c.Count && p != is {
+			return &p
+		}
+	}
+	return nil
 }
 
 // Says tells whether c and d say the same about the chain and the files that it

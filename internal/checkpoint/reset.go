@@ -56,12 +56,17 @@ func Recorded(name, text string) *Checkpoint {
 // c, unless one of them gives c up. The next one names c as its predecessor all
 // the same, so the two lineages hang together.
 func (c *Checkpoint) Under(resets []Reset) *Checkpoint {
-	i := slices.IndexFunc(resets, func(r Reset) bool { return r.Checkpoint == Place{c.Count, c.Head} })
+	i := resetOf(Place{c.Count, c.Head}, resets)
 	if i < 0 {
 		return c
 	}
 	r := resets[i]
 	return &Checkpoint{Version: 1, Count: r.Restart.Count, Head: r.Restart.Head, Reset: &r, name: c.name, sum: c.sum, given: true}
+}
+
+// resetOf finds the reset that gives a checkpoint up, -1 if there is none.
+func resetOf(p Place, resets []Reset) int {
+	return slices.IndexFunc(resets, func(r Reset) bool { return r.Checkpoint == p })
 }
 
 // Finding tells of the reset under which the chain is read, if there is one.

@@ -105,3 +105,44 @@ func TestResetIsReadStrictly(t *testing.T) {
 		}
 	}
 }
+
+// No commit of a branch takes away what an earlier one has said; a reviewed reset
+// does, from where it was first taken on, and only once.
+func TestFollows(t *testing.T) {
+	place := func(count int64, digit string) checkpoint.Place {
+		d, _ := chain.ParseDigest([]byte(strings.Repeat(digit, 64)))
+		return checkpoint.Place{Count: count, Head: d}
+	}
+	a4, b6, c10, d8, e8 := place(4, "a"), place(6, "b"), place(10, "c"), place(8, "d"), place(8, "e")
+	reset := []checkpoint.Reset{{Checkpoint: c10, Restart: b6}}
+	for name, tc := range map[string]struct {
+		line   []checkpoint.Place // the newest first, the tip among them
+		resets []checkpoint.Reset
+		beyond *checkpoint.Place
+		held   int // places of the history
+	}{
+		"the first":                   {[]checkpoint.Place{a4}, nil, nil, 1},
+		"grows":                       {[]checkpoint.Place{c10, b6, a4}, nil, nil, 3},
+		"says it again":               {[]checkpoint.Place{b6, b6, a4}, nil, nil, 2},
+		"shrinks":                     {[]checkpoint.Place{b6, c10, a4}, nil, &c10, 0},
+		"shrinks behind another":      {[]checkpoint.Place{d8, b6, c10, a4}, nil, &c10, 0},
+		"another head":                {[]checkpoint.Place{d8, e8}, nil, &e8, 0},
+		"another head between":        {[]checkpoint.Place{c10, d8, e8}, nil, nil, 3}, // the chain cannot pass through both
+		"given up now":                {[]checkpoint.Place{c10, d8, a4}, reset, nil, 2},
+		"given up, said twice":        {[]checkpoint.Place{c10, c10, a4}, reset, nil, 2},
+		"given up before":             {[]checkpoint.Place{d8, b6, c10, c10, e8, a4}, reset, nil, 3},
+		"given up, and shrinks again": {[]checkpoint.Place{b6, d8, b6, c10, a4}, reset, &d8, 0},
+		"given up a second time":      {[]checkpoint.Place{c10, d8, b6, c10, a4}, reset, &c10, 0},
+		"replayed in between":         {[]checkpoint.Place{b6, c10, d8, b6, c10, a4}, reset, &c10, 0},
+	} {
+		text, _ := json.Marshal(tc.line[0])
+		c := parse(t, string(text)).Under(tc.resets)
+		beyond := c.Follows(tc.line[1:], tc.resets)
+		if (beyond == nil) != (tc.beyond == nil) || beyond != nil && *beyond != *tc.beyond {
+			t.Errorf("%s: falls behind %v, want %v", name, beyond, tc.beyond)
+		}
+		if got := len(c.Anchors()) - 1; beyond == nil && got != tc.held {
+			t.Errorf("%s: held against %d places of the history, want %d", name, got, tc.held)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package pullrequest
 
-import "context"
+import (
+	"context"
+
+	"github.com/google/go-github/v60/github"
+)
 
 // ReadBranchFile returns a file at the tip of a branch, and that tip. Without
 // the branch, commit is "" and found is false; see ReadFile for what it refuses.
@@ -24,18 +28,44 @@ func (r *Repo) ReadBranchFile(ctx context.Context, branch, path string, limit in
 	return content, commit, found, err
 }
 
-// Parent returns the first parent of a commit, "" if it has none.
-func (r *Repo) Parent(ctx context.Context, commit string) (string, error) {
-	c, _, err := r.client.Git.GetCommit(ctx, r.owner, r.name, commit)
-	switch {
-	case err != nil:
-		return "", r.explain("cannot read commit "+short(commit), err)
-	case c.GetSHA() != commit:
-		return "", remote("cannot read commit %s: GitHub answered with another one; run again", short(commit))
-	case len(c.Parents) == 0:
-		return "", nil
+// Step is a commit as the history of its branch shows it.
+type Step struct {
+	ID, Message string
+	Merge       bool // it has more than one parent
+}
+
+// Line lists a commit and everything before it, the newest first, a hundred
+// commits a call. It ends early at a merge, which is its last step: a branch that
+// nobody merges into is one line. A list with a gap is an error.
+func (r *Repo) Line(ctx context.Context, commit string) (line []Step, err error) {
+	next := commit
+	opts := &github.CommitsListOptions{SHA: commit, ListOptions: github.ListOptions{PerPage: 100}}
+	for {
+		page, res, err := r.client.Repositories.ListCommits(ctx, r.owner, r.name, opts)
+		if err != nil {
+			return nil, r.explain("cannot list the commits before "+short(commit), err)
+		}
+		for _, c := range page {
+			if c.GetSHA() != next {
+				return nil, remote("cannot list the commits before %s: GitHub names %s where %s is due; run again", short(commit), clip(c.GetSHA()), clip(next))
+			}
+			line = append(line, Step{ID: next, Message: c.GetCommit().GetMessage(), Merge: len(c.Parents) > 1})
+			if len(c.Parents) > 1 {
+				return line, nil
+			}
+			next = ""
+			if len(c.Parents) == 1 {
+				next = c.Parents[0].GetSHA()
+			}
+		}
+		if opts.Page = res.NextPage; opts.Page == 0 {
+			break
+		}
 	}
-	return c.Parents[0].GetSHA(), nil
+	if next != "" {
+		return nil, remote("cannot list the commits before %s: GitHub's list ends before %s; run again", short(commit), clip(next))
+	}
+	return line, nil
 }
 
 // WriteBranchFile commits one file to a branch of its own, by compare-and-swap:

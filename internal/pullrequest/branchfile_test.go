@@ -157,3 +157,32 @@ func TestBranchFileGetsOverLostAnswers(t *testing.T) {
 		}
 	}
 }
+
+// The whole line of a branch is read, over more pages than one, and a list with a
+// hole in it is none.
+func TestLine(t *testing.T) {
+	w := newWorld(t, nil)
+	var ids []string
+	for i := range 120 {
+		id, err := w.CommitFile(branch, point, fmt.Sprint(i), "octocat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append([]string{id}, ids...)
+	}
+	repo, _ := w.open()
+	line, err := repo.Line(context.Background(), ids[0])
+	if err != nil || len(line) != len(ids) {
+		t.Fatal(len(line), err)
+	}
+	for i, step := range line {
+		if step.ID != ids[i] || step.Merge || step.Message != "Update "+point {
+			t.Errorf("%d: %+v", i, step)
+		}
+	}
+	w.SetFault(once(2, is("GET", "/commits"), githubtest.Fault{Status: 200, Body: "[]"}))
+	_, err = repo.Line(context.Background(), ids[0])
+	refused(t, err, 3, "ends before", "run again")
+	_, err = repo.Line(context.Background(), strings.Repeat("0", 40))
+	refused(t, err, 3, "cannot list the commits")
+}
