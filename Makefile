@@ -1,6 +1,6 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz e2e mutants histories reproduce moto
+.PHONY: help drill test lint bench golden build fuzz e2e mutants histories reproduce release-rehearsal start-times moto
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
@@ -9,7 +9,7 @@ MOTO_PYTHON ?= tools/moto/venv/bin/python
 GOLDEN    = $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag\.Bool."update"' .)))
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 15
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 drill: ## rehearse on this machine; SCENARIO=rotate|hmac|rollback|compromise|old-key-leak|truncation
 	go run ./cmd/drill -scenario=$(or $(SCENARIO),rotate)
@@ -50,6 +50,14 @@ golden: ## rewrite the golden files; review the diff
 
 build: ## build every action into bin/
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o bin/ ./actions/...
+
+release-rehearsal: ## play release.yml under a runner (act): builders, digests, bill of materials, commit, release
+	tools/deps.sh git curl jq
+	go test -count=1 -timeout=60m -run='^TestRelease$$' -release -v ./actions/
+
+start-times: ## measure how long the actions take to start, built from source and released
+	tools/deps.sh git curl
+	go test -run='^$$' -bench='^BenchmarkStart$$' -benchtime=5x -timeout=60m ./actions/ | grep -E 's/start|^FAIL|^ok'
 
 reproduce: ## build the release twice, in two folders, and compare every digest
 	tools/reproduce.sh

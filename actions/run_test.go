@@ -93,7 +93,7 @@ func goEnv(t *testing.T, name string) string {
 
 // write replaces a file; a link is replaced too and never written through, as
 // it may be a link to a program of this machine.
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
