@@ -21,6 +21,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
@@ -252,7 +253,9 @@ func speakers(ctx context.Context, t Terms) (*trust.Set, error) {
 		if _, ok := t.Secrets[s.ID]; ok || s.KMSKeyID == "" {
 			continue
 		}
-		client, err := awskms.New(ctx, awskms.Options{})
+		// Of a million MACs many may be throttled once: each has its few attempts,
+		// and they do not add up to a limit of the run's.
+		client, err := awskms.New(patience.With(ctx, nil), awskms.Options{})
 		if err != nil {
 			return nil, err
 		}
