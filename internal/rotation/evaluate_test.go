@@ -37,6 +37,11 @@ func archived(entry, state string) string {
 		`","boundary":{"position":3,"digest":"` + strings.Repeat("ab", 32) + `"}}]}`
 }
 
+// neverUsed archives an entry as one that has signed nothing.
+func neverUsed(entry string) string {
+	return strings.Replace(strings.Replace(archived(entry, "retired"), `"position":3`, `"position":0`, 1), strings.Repeat("ab", 32), strings.Repeat("00", 32), 1)
+}
+
 func record() Record {
 	return Record{
 		Version: 1, ID: "rotate-new-1", CreatedAt: start, Actor: "a", Reason: "r",
@@ -252,6 +257,11 @@ func TestPhaseWithoutChain(t *testing.T) {
 		"nothing is replaced":              {first, "[" + old + "," + fresh + "]", "", Archived, true},
 		"rolled back":                      {undone, "[" + old + "," + fresh + "]", "", RolledBack, true},
 		"rolled back as compromised":       {burnt, "[" + old + "," + fresh + "]", "", Compromised, true},
+		"rolled back, then archived":       {undone, "[" + old + "]", archived(fresh, "retired"), RolledBack, true},
+		"rolled back, both are gone":       {undone, "[" + entryOf("third", 3) + "]", "", RolledBack, true},
+		"withdrawn by a rollback":          {undone, "[" + old + "]", neverUsed(fresh), Withdrawn, true},
+		"withdrawn, and published again":   {undone, "[" + old + "," + fresh + "]", neverUsed(fresh), RolledBack, true},
+		"archived unused by another":       {record(), "[" + entryOf("third", 3) + "]", neverUsed(fresh), Archived, true},
 	} {
 		f := files(t, tc.reg, tc.arch)
 		if got := PhaseWithoutChain(tc.record, f.Registry, f.Archive); got != tc.want || got.Over() != tc.over {
@@ -267,3 +277,44 @@ func TestPhaseWithoutChain(t *testing.T) {
 		t.Error("what was not judged is ready")
 	}
 }
+
+// What gate G2 says is what somebody goes by who looks for a writer.
+func TestQuietSays(t *testing.T) {
+	late := func(f *Facts) { f.Report.Signers["old"] = use("old", 11, 1, 21, start.Add(time.Hour)) }
+	unused := func(f *Facts) { delete(f.Report.Signers, "arn:new") }
+	for name, tc := range map[string]struct {
+		change   func(*Facts)
+		says     string
+		saysNone string
+	}{
+		"unused, merged long ago":       {func(f *Facts) { unused(f); f.MergedAt = f.Now.Add(-unusedFor - time.Second) }, "It is published since 2026-02-24 23:59:59 UTC", ""},
+		"unused, merged not long ago":   {func(f *Facts) { unused(f); f.MergedAt = f.Now.Add(-unusedFor) }, "no event by new yet", "It is published since"},
+		"unused, nobody knows how long": {unused, "no event by new yet", "It is published since"},
+		"late, no drain was planned":    {late, "some writer still uses it", "drain"},
+		"late, the drain is over":       {func(f *Facts) { late(f); f.Record.Policy.Drain = Duration(time.Hour) }, "though its drain was to be over at 2026-03-01 14:00:00 UTC; find that writer", ""},
+		"late, while it drains":         {func(f *Facts) { late(f); f.Record.Policy.Drain = Duration(59 * time.Hour) }, "some writer still uses it", "drain"},
+		"late, nobody knows since when": {func(f *Facts) {
+			late(f)
+			f.Record.Policy.Drain = Duration(time.Hour)
+			u := f.Report.Signers["arn:new"]
+			u.FirstCreatedAt = nil
+			f.Report.Signers["arn:new"] = u
+		}, "some writer still uses it", "drain"},
+		"late, after a rollback": {func(f *Facts) {
+			f.Record.Policy.Drain, f.Record.Rollback = Duration(time.Hour), &Rollback{At: start, Mode: ModeRollback}
+			f.Report.Signers["arn:new"] = use("new", 11, 1, 21, start.Add(time.Hour))
+		}, "by the outgoing signer new", "drain"},
+	} {
+		f := facts(t)
+		f.Now = start.Add(60 * time.Hour)
+		tc.change(&f)
+		for _, g := range Evaluate(f).Gates {
+			if g.ID == "G2" && (g.State != Waiting || !strings.Contains(g.Detail, tc.says) || tc.saysNone != "" && strings.Contains(g.Detail, tc.saysNone)) {
+				t.Errorf("%s: %s %q", name, g.State, g.Detail)
+			}
+		}
+	}
+}
+
+// unusedFor is a week, after which somebody may have forgotten a signer.
+const unusedFor = 7 * 24 * time.Hour

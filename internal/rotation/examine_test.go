@@ -62,3 +62,64 @@ func TestExamine(t *testing.T) {
 		}
 	}
 }
+
+// An archive remembers more than one rotation, and a record may know less than a
+// later one would.
+func TestExamineAmongOthers(t *testing.T) {
+	said := func(rec Record, f Files, r *chain.Report) string {
+		var all []string
+		for _, x := range Examine(rec, f, r) {
+			all = append(all, x.Message)
+		}
+		return strings.Join(all, "\n")
+	}
+	c := retirement(t)
+	rec := c.head.Records[0]
+	report := &chain.Report{Verdict: chain.Verified, RegistrySHA256: c.head.Registry.SHA256(), ArchiveSHA256: c.head.Archive.SHA256(), Signers: map[string]chain.SignerUse{"old": use("old", 3, 1, 3, start)}}
+	if got := said(rec, c.head, report); got != "" {
+		t.Errorf("a record without a cut-over, a chain without events of the new signer: %s", got)
+	}
+	rec.Retirement.Cutover.Position = 4
+	if got := said(rec, c.head, report); got != "" {
+		t.Errorf("a chain without events of the new signer: %s", got)
+	}
+	rec.Retirement.Cutover.Position = 0
+	report.Signers["new"] = use("new", 6, 4, 9, start)
+	if got := said(rec, c.head, report); got != "" {
+		t.Errorf("a record without a cut-over: %s", got)
+	}
+	report.ArchiveSHA256 = ""
+	if got := said(rec, c.head, report); !strings.Contains(got, "another registry or archive") {
+		t.Errorf("a report with another archive: %q", got)
+	}
+
+	// Other items of the archive: the signer in an earlier rotation, another
+	// signer in this one.
+	one := string(c.head.Archive.Bytes())
+	i, j := strings.Index(one, "["), strings.LastIndex(one, "]")
+	item := one[i+1 : j]
+	earlier := strings.Replace(strings.Replace(item, `"rotate-new-1"`, `"rotate-before"`, 1), `"position": 3`, `"position": 1`, 1)
+	if earlier == item || !strings.Contains(earlier, `"position": 1`) {
+		t.Fatal(item)
+	}
+	other := strings.Replace(archived(entryOf("third", 3), "compromised"), `"rotation":"x"`, `"rotation":"rotate-new-1"`, 1)
+	other = other[strings.Index(other, "[")+1 : strings.LastIndex(other, "]")]
+	for name, first := range map[string]string{"the signer in an earlier rotation": earlier, "another signer of this rotation": other} {
+		f := folder(t, string(c.head.Registry.Bytes()), one[:i+1]+first+", "+item+one[j:], rec)
+		if got := said(rec, f, nil); got != "" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+
+	c = compromise(t)
+	rec = clone(t, c.head.Records[0])
+	rec.Rollback.Boundary = nil
+	if got := said(rec, c.head, nil); got != "" {
+		t.Errorf("a compromise without a boundary: %s", got)
+	}
+	rec = c.head.Records[0]
+	softer := strings.Replace(string(c.head.Archive.Bytes()), `"state": "compromised"`, `"state": "retired"`, 1)
+	if got := said(rec, folder(t, string(c.head.Registry.Bytes()), softer, rec), nil); !strings.Contains(got, "as retired up to position 3, the record as compromised up to position 3") {
+		t.Errorf("a stolen key that is archived as retired: %q", got)
+	}
+}

@@ -50,6 +50,9 @@ func TestGuard(t *testing.T) {
 		"another name":           {Deployment{"new", "alias/new", "arn:new", key(t, 2), pubkey.Ed25519, ""}, RuleDeployMismatch, "neither the id nor an alias"},
 	} {
 		fs := Guard(tc.d, f.Registry, f.Archive)
+		if name == "another key" && strings.Contains(fs[0].Message, "that is the key of") {
+			t.Errorf("%s belongs to somebody: %q", name, fs[0].Message)
+		}
 		if tc.why == "" && len(fs) != 0 || tc.why != "" && (len(fs) != 1 || fs[0].Rule != tc.rule || !strings.Contains(fs[0].Message, tc.why)) {
 			t.Errorf("%s: %q, want %s %q", name, fs, tc.rule, tc.why)
 		}
@@ -64,6 +67,18 @@ func TestElsewhere(t *testing.T) {
 		if got := Elsewhere(id, s); closed != (len(got) == 1) {
 			t.Errorf("%q: %v", id, got)
 		}
+	}
+	foreign := strings.Replace(abroad, "arn:", "nra:", 1)
+	if got := Elsewhere(foreign, s); got != nil {
+		t.Errorf("no ARN: %v", got)
+	}
+	s.KMSKeyID = strings.Replace(home, "arn:", "nra:", 1)
+	if got := Elsewhere(abroad, s); got != nil {
+		t.Errorf("what is published is no ARN: %v", got)
+	}
+	s.KMSKeyID = "alias/x"
+	if got := Elsewhere(abroad, s); got != nil {
+		t.Errorf("what is published is no ARN: %v", got)
 	}
 	s.KMSKeyID = ""
 	if got := Elsewhere(abroad, s); got != nil {

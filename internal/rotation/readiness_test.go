@@ -191,3 +191,41 @@ func TestTrustingOfTheSilent(t *testing.T) {
 		}
 	}
 }
+
+// A signer came with the first record that brings it, whatever others say.
+func TestArrivalAndRetreat(t *testing.T) {
+	first, later, other, out := record(), record(), record(), record()
+	first.ID, later.ID, other.ID, out.ID = "first", "later", "other", "out"
+	later.CreatedAt = first.CreatedAt.Add(time.Hour)
+	other.Incoming, other.CreatedAt = Signer{ID: "else"}, first.CreatedAt.Add(-time.Hour)
+	out.Outgoing, out.Incoming = &Signer{ID: "new"}, Signer{ID: "next"}
+	alone := first
+	alone.Outgoing = nil
+	for name, list := range map[string][]Record{"in order": {other, first, later}, "in another order": {later, first, other}} {
+		if r := (Files{Records: list}).Arrival("new"); r == nil || r.ID != "first" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if r := (Files{Records: []Record{other, out}}).Arrival("new"); r != nil {
+		t.Errorf("nobody brought it: %+v", r)
+	}
+	stolen, undone := first, first
+	stolen.Rollback, undone.Rollback = &Rollback{Mode: ModeCompromise}, &Rollback{Mode: ModeRollback}
+	for name, tc := range map[string]struct {
+		records []Record
+		want    bool
+	}{
+		"it is replaced":                {[]Record{first, out}, true},
+		"it comes":                      {[]Record{first}, false},
+		"it comes, nobody leaves":       {[]Record{alone}, false},
+		"it takes over":                 {[]Record{stolen}, true},
+		"it was rolled back":            {[]Record{undone}, false},
+		"another takes over":            {[]Record{func() Record { r := stolen; r.Incoming = Signer{ID: "else"}; return r }()}, false},
+		"another signer of some record": {[]Record{other}, false},
+		"no records":                    {nil, false},
+	} {
+		if got := (Files{Records: tc.records}).FallsBackTo("new"); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
