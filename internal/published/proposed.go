@@ -18,8 +18,10 @@ type Proposed struct {
 }
 
 // Proposed reads the rotations that open pull requests would publish on the
-// branch, the newest first. What a branch holds that is no record is not one.
+// branch, the newest first. What a branch holds that is no record is not one, and
+// of very many files not all are read.
 func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo) (list []Proposed, err error) {
+	left := 2 * sightingPulls
 	open, err := repo.Proposed(ctx, "add-signer")
 	if err != nil {
 		return nil, err
@@ -35,6 +37,9 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo) (list []Pr
 		for _, name := range names {
 			if !strings.HasSuffix(name, ".json") || slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.ID+".json" == name }) {
 				continue
+			}
+			if left--; left < 0 {
+				return list, nil
 			}
 			file := path.Join(s.Paths.Rotations, name)
 			text, found, err := repo.ReadFile(ctx, pr.Commit, file, jsondoc.MaxSize)

@@ -1,6 +1,7 @@
 package published_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -122,5 +123,56 @@ func TestExplainLeavesBetterAdvice(t *testing.T) {
 	trust.Explain(fs, map[string]string{"x": "go there"})
 	if !strings.HasSuffix(fs[0].Message, `signer "a"`) || fs[1].Message != was {
 		t.Error(fs)
+	}
+}
+
+// A rotation is proposed by the record that an open pull request adds; nothing
+// else in its branch is one, and a branch that is full of files holds nobody up.
+func TestProposed(t *testing.T) {
+	known, fresh := record("rotate-a", "", "a"), record("rotate-b", "a", "b")
+	g, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{
+		"kernel/tools/signers.json": registryOf(entry("a", 1)), "kernel/tools/rotations/rotate-a.json": string(known.JSON()),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	repo, err := pullrequest.Open(pullrequest.Options{APIURL: g.URL(), Token: "t", Repository: "acme/kernel"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.CommitFile("next", "x", "x", "octocat"); err != nil {
+		t.Fatal(err)
+	}
+	propose := func(operation, key, base string, files map[string][]byte) {
+		t.Helper()
+		c := pullrequest.Change{Operation: operation, Key: key, Base: base, BaseCommit: g.Head(base).ID, Title: key, Message: key, Body: key, Files: files}
+		if _, err := repo.Ensure(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := map[string][]byte{"kernel/tools/rotations/rotate-b.json": fresh.JSON(), "kernel/tools/rotations/README.md": []byte("#"), "kernel/tools/rotations/other.json": []byte("{}")}
+	propose("add-signer", "one", "main", one)
+	propose("add-signer", "elsewhere", "next", one)
+	propose("rollback", "other", "main", one)
+	s, err := published.Base(ctx, repo, "", paths, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Proposed(ctx, repo)
+	if err != nil || len(list) != 1 || list[0].Record.ID != "rotate-b" || list[0].PullRequest.Number != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	many := map[string][]byte{}
+	for i := range 100 {
+		many[fmt.Sprintf("kernel/tools/rotations/a-%d.json", i)] = []byte("{}")
+	}
+	propose("add-signer", "many", "main", many)
+	asked := len(g.Requests())
+	if list, err := s.Proposed(ctx, repo); err != nil || len(list) != 0 || len(g.Requests())-asked > 40 {
+		t.Errorf("%d proposed, %v, %d requests", len(list), err, len(g.Requests())-asked)
+	}
+	for _, v := range g.Violations() {
+		t.Error(v)
 	}
 }
