@@ -1,6 +1,7 @@
 package actions_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -36,6 +37,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"repo":     repo,
 	"merge":    merge,
 	"close":    closePull,
+	"forge":    forge,
 	"person":   person,
 	"github":   github,
 	"writes":   writes,
@@ -174,6 +176,37 @@ func merge(ts *testscript.TestScript, neg bool, args []string) {
 func closePull(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "close N")
 	ts.Check(stageOf(ts).github.ClosePull(number(ts, args[0])))
+}
+
+// forge pushes a file to the branch of a pull request, and a commit on top that
+// says of itself what the one before says: that it is the action's own.
+func forge(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 3, "forge N PATH FILE")
+	s := stageOf(ts)
+	branch := s.github.Pull(number(ts, args[0])).Branch
+	was := s.github.Head(branch)
+	_, err := s.github.CommitFile(branch, args[1], ts.ReadFile(args[2]), "mallory")
+	ts.Check(err)
+	tip := s.github.Head(branch)
+	send := func(method, path string, body any) (id string) {
+		text, err := json.Marshal(body)
+		ts.Check(err)
+		req, err := http.NewRequest(method, s.github.URL()+"/repos/acme/kernel/git/"+path, bytes.NewReader(text))
+		ts.Check(err)
+		for name, value := range map[string]string{"Authorization": "Bearer " + canaryToken, "Content-Type": "application/json", "Accept": "application/vnd.github+json", "User-Agent": "mallory"} {
+			req.Header.Set(name, value)
+		}
+		res, err := http.DefaultClient.Do(req)
+		ts.Check(err)
+		defer res.Body.Close()
+		var made struct{ SHA string }
+		if err := json.NewDecoder(res.Body).Decode(&made); err != nil || res.StatusCode/100 != 2 {
+			ts.Fatalf("%s %s: %s %v", method, path, res.Status, err)
+		}
+		return made.SHA
+	}
+	commit := send("POST", "commits", map[string]any{"message": strings.ReplaceAll(was.Message, was.Tree, tip.Tree), "tree": tip.Tree, "parents": []string{tip.ID}})
+	send("PATCH", "refs/heads/"+branch, map[string]any{"sha": commit})
 }
 
 // person pushes a commit to the branch of a pull request.

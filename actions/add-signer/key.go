@@ -182,6 +182,24 @@ func newlineOfPEM(text []byte) string {
 	return ""
 }
 
+// proven tells whether a proof of possession is one by this key. An HMAC key's is
+// asked of KMS again, or not taken over.
+func (k *key) proven(ctx context.Context, in inputs, p *pubkey.Possession) (bool, error) {
+	switch {
+	case p == nil:
+		return false, nil
+	case !k.public.IsZero():
+		return p.Check(k.rotation, k.public) == nil, nil
+	case k.kms == nil || !in.ProvePossession:
+		return false, nil
+	}
+	digest, mac, err := p.Claim(k.rotation, k.signer.KMSKeyARN)
+	if err != nil {
+		return false, nil
+	}
+	return k.kms.VerifyMAC(ctx, k.signer.KMSKeyARN, digest, mac)
+}
+
 // prove lets the key sign a challenge and checks the answer by the verifier's
 // own rule; nil where no key service can be asked or proof was declined.
 func (k *key) prove(ctx context.Context, in inputs) (*pubkey.Possession, error) {

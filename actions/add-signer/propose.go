@@ -48,7 +48,7 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 // publish fills in the change by what stands in its branch already, and brings
 // it about.
 func publish(ctx context.Context, in inputs, repo *pullrequest.Repo, s *published.State, k *key, change pullrequest.Change, rec rotation.Record, isPublished bool) (pullrequest.Proposal, rotation.Record, error) {
-	rec, tip, err := earlier(ctx, repo, s, change.Branch(), rec)
+	rec, tip, err := earlier(ctx, repo, s, change, rec)
 	if err != nil {
 		return pullrequest.Proposal{}, rec, err
 	}
@@ -56,8 +56,10 @@ func publish(ctx context.Context, in inputs, repo *pullrequest.Repo, s *publishe
 	if !isPublished { // under the times of the run that has made the branch
 		text = s.Registry.Add(entry(k, rec))
 	}
-	if p := rec.Possession; p != nil && !k.public.IsZero() && p.Check(k.rotation, k.public) != nil {
-		rec.Possession = nil // whoever wrote that into the branch, it proves nothing
+	if proven, err := k.proven(ctx, in, rec.Possession); err != nil {
+		return pullrequest.Proposal{}, rec, err
+	} else if !proven { // whoever wrote that into the branch
+		rec.Possession = nil
 	}
 	if rec.Possession == nil {
 		if rec.Possession, err = k.prove(ctx, in); err != nil {
@@ -115,17 +117,18 @@ func there(ctx context.Context, repo *pullrequest.Repo, change pullrequest.Chang
 }
 
 // earlier takes over what an earlier run wrote into the branch, so that this
-// one writes the same: its time and its proof. It gives the branch's tip, too.
-func earlier(ctx context.Context, repo *pullrequest.Repo, s *published.State, branch string, rec rotation.Record) (is rotation.Record, tip string, err error) {
+// one writes the same: its time and its proof, which is checked again. It gives
+// the branch's tip, too.
+func earlier(ctx context.Context, repo *pullrequest.Repo, s *published.State, change pullrequest.Change, rec rotation.Record) (is rotation.Record, tip string, err error) {
 	path := s.Paths.Record(rec.ID)
-	text, tip, found, err := repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
-	if err != nil || !found {
+	versions, tip, err := repo.Earlier(ctx, change, path, jsondoc.MaxSize, path, s.Paths.Registry)
+	if err != nil || len(versions) == 0 {
 		return rec, tip, err
 	}
-	was, err := rotation.ParseRecord(path, text)
-	if err != nil || was.Incoming != rec.Incoming {
+	was, err := rotation.ParseRecord(path, versions[0])
+	if err != nil || was.Incoming != rec.Incoming || was.Actor != rec.Actor || was.CreatedAt.After(rec.CreatedAt) {
 		return rec, tip, nil // not ours: Ensure decides what becomes of the branch
 	}
-	rec.CreatedAt, rec.Actor, rec.RunURL, rec.Possession = was.CreatedAt, was.Actor, was.RunURL, was.Possession
+	rec.CreatedAt, rec.RunURL, rec.Possession = was.CreatedAt, was.RunURL, was.Possession
 	return rec, tip, nil
 }

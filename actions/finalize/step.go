@@ -94,7 +94,7 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 
 // archive looks, decides and proposes.
 func (f *finalizer) archive(ctx context.Context, change pullrequest.Change, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (pullrequest.Proposal, error) {
-	ret, change.Tip = f.earlier(ctx, change.Branch(), facts.Record.ID, *a, ret)
+	ret, change.Tip = f.earlier(ctx, change, facts.Record.ID, *a, ret)
 	move, err := rotation.Retire(facts, *a, ret)
 	if err != nil {
 		return pullrequest.Proposal{}, err
@@ -154,13 +154,13 @@ func (f *finalizer) prove(ctx context.Context, after *registry.Files, a *rotatio
 // earlier takes over the evidence that stands in the branch already, unless it
 // is too old or speaks of other things than this run has found: a rerun with
 // nothing new must write nothing. It gives the branch's tip, too.
-func (f *finalizer) earlier(ctx context.Context, branch, id string, a rotation.Assessment, ret rotation.Retirement) (is rotation.Retirement, tip string) {
+func (f *finalizer) earlier(ctx context.Context, change pullrequest.Change, id string, a rotation.Assessment, ret rotation.Retirement) (is rotation.Retirement, tip string) {
 	path := f.state.Paths.Record(id)
-	text, tip, found, err := f.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
-	if err != nil || !found {
+	versions, tip, err := f.repo.Earlier(ctx, change, path, jsondoc.MaxSize, path, f.state.Paths.Registry, f.state.Paths.Archive)
+	if err != nil || len(versions) == 0 {
 		return ret, tip
 	}
-	was, err := rotation.ParseRecord(path, text)
+	was, err := rotation.ParseRecord(path, versions[0])
 	if err != nil || was.Judged() == nil || was.Judged().Boundary != ret.Boundary {
 		return ret, tip
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,23 +38,35 @@ func (u undoing) compromise(ctx context.Context) error {
 
 // declare looks, decides and proposes.
 func (u undoing) declare(ctx context.Context, change pullrequest.Change, move rotation.Move, boundary rotation.Mark, files rotation.Files) error {
-	was, tip := u.earlier(ctx, change.Branch(), move.Record.ID)
+	was, tip := u.earlier(ctx, change, move.Record.ID)
 	change.Tip = tip
-	// A run after this one writes the same, also when the chain has grown.
-	if was.Boundary != nil && (u.in.TrustedUntil == "head" || *was.Boundary == boundary) {
-		was.Compromised = nil
-		var err error
-		if move, err = rotation.Compromise(u.in.SignerID, *was.Boundary, was, files); err != nil {
+	moves := []rotation.Move{move}
+	// A run after this one writes the same, also when the chain has grown; a
+	// boundary that lies further on than this run's is nobody's to keep.
+	if was.Boundary != nil && (u.in.TrustedUntil == "head" && was.Boundary.Position < boundary.Position || *was.Boundary == boundary) {
+		kept, err := rotation.Compromise(u.in.SignerID, *was.Boundary, was, files)
+		if err != nil {
 			return gha.Misuse("%w", err)
 		}
+		moves = []rotation.Move{kept, move}
 	}
-	after, err := registry.Load(u.state.Paths.Registry, move.Registry, u.state.Paths.Archive, move.Archive)
-	if err != nil {
-		return err
-	}
-	affected, total, unread, err := u.affected(ctx, after, *move.Record.Rollback.Boundary)
-	if err != nil {
-		return err
+	var affected []finding.Finding
+	var total int64
+	var unread string
+	for i := range moves {
+		move = moves[i]
+		after, err := registry.Load(u.state.Paths.Registry, move.Registry, u.state.Paths.Archive, move.Archive)
+		if err != nil {
+			return err
+		}
+		affected, total, unread, err = u.affected(ctx, after, *move.Record.Rollback.Boundary)
+		if err == nil {
+			break
+		}
+		if _, own := errors.AsType[*noEvent](err); !own || i == len(moves)-1 {
+			return err
+		}
+		u.Logf("note: branch %s names a boundary that the chain does not have; it is not taken over", change.Branch())
 	}
 	change.Title = published.Title("Compromised audit signer", move.Record.Rollback.Compromised.ID)
 	p, err := u.propose(ctx, change, move, func(p report.Proposal) string { return report.Compromise(p, affected, total, unread) })
@@ -116,6 +129,19 @@ func (u undoing) boundary(ctx context.Context) (rotation.Mark, error) {
 	return rotation.Mark{Position: c.Count, Digest: c.Head}, nil
 }
 
+// noEvent says that a boundary is no event of the chain.
+type noEvent struct {
+	boundary rotation.Mark
+	why      string
+}
+
+func (e *noEvent) Error() string {
+	return fmt.Sprintf("the chain has no event %s at position %d: %s. Name the last event that you trust as the last good report names it", e.boundary.Digest, e.boundary.Position, e.why)
+}
+
+// ExitCode is 2: the input names it.
+func (*noEvent) ExitCode() int { return 2 }
+
 // affected lists what the signer has signed beyond its boundary, by a
 // verification with the files as they will be. A boundary that the chain does
 // not have would make every later verification fail, so it is refused; a chain
@@ -131,7 +157,7 @@ func (u undoing) affected(ctx context.Context, after *registry.Files, boundary r
 			f.Severity = finding.Warning // what this run finds, not what it fails for
 			list = append(list, f)
 		case (f.Rule == chain.RuleCheckpointMismatch || f.Rule == chain.RuleTruncated) && f.Position == boundary.Position:
-			return nil, 0, "", gha.Misuse("the chain has no event %s at position %d: %s. Name the last event that you trust as the last good report names it", boundary.Digest, boundary.Position, f.Message)
+			return nil, 0, "", &noEvent{boundary, f.Message}
 		}
 	}
 	return list, r.ByRule[chain.RuleRetiredSignerUsed], "", nil

@@ -149,7 +149,7 @@ func (u undoing) back(ctx context.Context) error {
 
 // undo looks, decides and proposes.
 func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotation.Record) error {
-	by, tip := u.earlier(ctx, change.Branch(), rec.ID)
+	by, tip := u.earlier(ctx, change, rec.ID)
 	change.Tip = tip
 	var seen *chain.Report
 	if rec.Rollback != nil {
@@ -177,17 +177,31 @@ func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotati
 }
 
 // earlier takes over what an earlier run wrote into the branch, so that this one
-// writes the same. It gives the branch's tip, too.
-func (u undoing) earlier(ctx context.Context, branch, id string) (by rotation.Rollback, tip string) {
-	path := u.state.Paths.Record(id)
-	text, tip, found, err := u.repo.ReadBranchFile(ctx, branch, path, jsondoc.MaxSize)
-	if err != nil || !found {
-		return u.by, tip
+// writes the same: its time, and the boundary that lies first of all that stood
+// there. It gives the branch's tip, too.
+func (u undoing) earlier(ctx context.Context, change pullrequest.Change, id string) (by rotation.Rollback, tip string) {
+	by, path := u.by, u.state.Paths.Record(id)
+	versions, tip, err := u.repo.Earlier(ctx, change, path, jsondoc.MaxSize, path, u.state.Paths.Registry, u.state.Paths.Archive)
+	if err != nil {
+		return by, tip
 	}
-	if was, err := rotation.ParseRecord(path, text); err == nil && was.Rollback != nil && was.Rollback.Reason == u.by.Reason && was.Rollback.Mode == u.by.Mode {
-		return *was.Rollback, tip
+	for i, text := range versions {
+		rec, err := rotation.ParseRecord(path, text)
+		if err != nil || rec.Rollback == nil {
+			continue
+		}
+		was := rec.Rollback
+		if was.Mode != by.Mode || was.Actor != u.by.Actor || was.Reason != by.Reason {
+			continue
+		}
+		if i == 0 && !was.At.After(by.At) {
+			by.At, by.RunURL = was.At, was.RunURL
+		}
+		if was.Boundary != nil && (by.Boundary == nil || was.Boundary.Position < by.Boundary.Position) {
+			by.Boundary = was.Boundary
+		}
 	}
-	return u.by, tip
+	return by, tip
 }
 
 func (u undoing) enable(ctx context.Context, rec rotation.Record) error {

@@ -40,19 +40,9 @@ func (p Possession) Check(rotationID string, key Key) error {
 	if key.IsZero() {
 		return notProven("an HMAC key has no public key to check it with; only KMS can, by VerifyMac")
 	}
-	prefix := Challenge(rotationID, key.Fingerprint(), [32]byte{})
-	prefix = prefix[:len(prefix)-64]
-	nonce, ok := strings.CutPrefix(p.Challenge, prefix)
-	if raw, err := hex.DecodeString(nonce); !ok || err != nil || len(raw) != 32 || strings.ToLower(nonce) != nonce {
-		return notProven("the challenge is not one for this rotation and this key")
-	}
-	digest := sha256.Sum256([]byte(p.Challenge))
-	if p.Digest != hex.EncodeToString(digest[:]) {
-		return notProven("the digest is not the challenge's SHA-256")
-	}
-	signature, err := base64.StdEncoding.Strict().DecodeString(p.Signature)
+	digest, signature, err := p.Claim(rotationID, key.Fingerprint())
 	if err != nil {
-		return notProven("the signature is not standard base64")
+		return err
 	}
 	switch key.Algorithm() {
 	case RSASHA256:
@@ -66,6 +56,26 @@ func (p Possession) Check(rotationID string, key Key) error {
 		return notProven(fmt.Sprintf("the signature does not verify under %s (%v)", key.Fingerprint(), err))
 	}
 	return nil
+}
+
+// Claim gives the digest and the signature of it that the proof consists of, if
+// its challenge is one for this rotation and key; see Challenge for the identity.
+// Whether the signature is good is left to the caller.
+func (p Possession) Claim(rotationID, identity string) (digest [32]byte, signature []byte, err error) {
+	prefix := Challenge(rotationID, identity, [32]byte{})
+	prefix = prefix[:len(prefix)-64]
+	nonce, ok := strings.CutPrefix(p.Challenge, prefix)
+	if raw, err := hex.DecodeString(nonce); !ok || err != nil || len(raw) != 32 || strings.ToLower(nonce) != nonce {
+		return digest, nil, notProven("the challenge is not one for this rotation and this key")
+	}
+	digest = sha256.Sum256([]byte(p.Challenge))
+	if p.Digest != hex.EncodeToString(digest[:]) {
+		return digest, nil, notProven("the digest is not the challenge's SHA-256")
+	}
+	if signature, err = base64.StdEncoding.Strict().DecodeString(p.Signature); err != nil {
+		return digest, nil, notProven("the signature is not standard base64")
+	}
+	return digest, signature, nil
 }
 
 type notProven string

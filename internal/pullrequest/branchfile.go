@@ -2,6 +2,9 @@ package pullrequest
 
 import (
 	"context"
+	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/google/go-github/v60/github"
 )
@@ -26,6 +29,109 @@ func (r *Repo) ReadBranchFile(ctx context.Context, branch, path string, limit in
 	}
 	content, found, err = r.ReadFile(ctx, commit, path, limit)
 	return content, commit, found, err
+}
+
+// Earlier returns a file as earlier runs have left it in the branch of a change, the
+// newest version first, and the branch's tip for Change.Tip. A version counts only
+// where its commit says that it is ours and changes nothing but the given paths,
+// and there is none if the tip is no such commit. Whoever may push can make one,
+// too: what is taken over must be checked, or bind nobody.
+func (r *Repo) Earlier(ctx context.Context, c Change, path string, limit int64, paths ...string) (versions [][]byte, tip string, err error) {
+	tip, exists, err := r.ref(ctx, c.Branch())
+	if err != nil || !exists {
+		return nil, "", err
+	}
+	ahead, _, err := r.client.Repositories.CompareCommits(ctx, r.owner, r.name, c.BaseCommit, tip, &github.ListOptions{PerPage: 100})
+	if status(err) == http.StatusNotFound { // nothing in common
+		return nil, tip, nil
+	}
+	if err != nil {
+		return nil, tip, r.explain("cannot compare commits "+short(c.BaseCommit)+" and "+short(tip), err)
+	}
+	for i, at := range slices.Backward(ahead.Commits) {
+		made, ours := readProvenance(at.GetCommit().GetMessage(), c.Branch(), at.GetCommit().GetTree().GetSHA())
+		if ours && isID(at.GetSHA()) {
+			ours, err = r.holds(ctx, at.GetSHA(), made.base, c.BaseCommit, paths, nil)
+		}
+		if err != nil || i == len(ahead.Commits)-1 && (!ours || at.GetSHA() != tip) {
+			return nil, tip, err
+		}
+		if !ours {
+			continue
+		}
+		content, found, err := r.ReadFile(ctx, at.GetSHA(), path, limit)
+		if err != nil {
+			return nil, tip, err
+		}
+		if found {
+			versions = append(versions, content)
+		}
+	}
+	return versions, tip, nil
+}
+
+// holds tells whether a commit is another one, base, with files at some paths:
+// these files, or any if that is nil. The base must be a commit of the branch
+// that has its tip at on.
+func (r *Repo) holds(ctx context.Context, commit, base, on string, paths []string, files map[string][]byte) (bool, error) {
+	if base != on {
+		c, _, err := r.client.Repositories.CompareCommits(ctx, r.owner, r.name, base, on, &github.ListOptions{PerPage: 1})
+		if status(err) == http.StatusNotFound {
+			return false, nil
+		}
+		if err != nil {
+			return false, r.explain("cannot compare commits "+short(base)+" and "+short(on), err)
+		}
+		if c.GetMergeBaseCommit().GetSHA() != base {
+			return false, nil
+		}
+	}
+	for path, content := range files {
+		e, found, err := r.lookup(ctx, commit, path)
+		if err != nil || !found || e.id != blobID(content) {
+			return false, err
+		}
+		if was, _, err := r.lookup(ctx, base, path); err != nil || e != was && e.mode != "100644" {
+			return false, err
+		}
+	}
+	return r.sameBut(ctx, commit, base, "", paths)
+}
+
+// sameBut tells whether two trees differ at most at some paths. at is where the
+// trees are, "" for the root, else with a slash at its end.
+func (r *Repo) sameBut(ctx context.Context, a, b, at string, paths []string) (bool, error) {
+	if a == b {
+		return true, nil
+	}
+	inA, err := r.tree(ctx, a)
+	if err != nil {
+		return false, err
+	}
+	var inB []entry
+	if b != "" {
+		if inB, err = r.tree(ctx, b); err != nil {
+			return false, err
+		}
+	}
+	left := map[string]entry{}
+	for _, e := range inB {
+		left[e.name] = e
+	}
+	for _, e := range inA {
+		was, path := left[e.name], at+e.name
+		delete(left, e.name)
+		switch {
+		case e == was || slices.Contains(paths, path):
+		case e.folder() && (was.folder() || was.id == "") && slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, path+"/") }):
+			if same, err := r.sameBut(ctx, e.id, was.id, path+"/", paths); err != nil || !same {
+				return false, err
+			}
+		default:
+			return false, nil
+		}
+	}
+	return len(left) == 0, nil
 }
 
 // Step is a commit as the history of its branch shows it.

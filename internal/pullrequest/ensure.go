@@ -38,8 +38,9 @@ type ensuring struct {
 //
 // A merged or closed pull request of this branch, and a branch that ends in
 // somebody else's commit, stop it; see State. A branch of ours is kept as long
-// as it holds the wanted files and the base has not changed them since;
-// otherwise a commit is added, which also merges the base where that has moved.
+// as it holds the wanted files, and nothing else, and the base has not changed
+// them since; otherwise a commit is added, which also merges the base where that
+// has moved.
 //
 // When Base no longer holds what Files were computed from, it is a *Conflict; so
 // it is when another run has put other files into the branch since Tip. See Anew.
@@ -161,6 +162,9 @@ func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commi
 		return head, Foreign, nil
 	}
 	if made.files == e.c.digest() {
+		if ours, err = e.holds(ctx, tip, made.base, base, e.c.paths(), e.c.Files); err != nil || !ours {
+			return head, Foreign, err
+		}
 		same, err := e.sameFiles(ctx, made.base, base)
 		if err != nil || same {
 			return head, Unchanged, err
