@@ -155,7 +155,7 @@ func (k *key) find(ctx context.Context, r *gha.Run, in inputs) (awskms.Key, erro
 		r.Logf("this rotation's KMS key is there already: %s", made.Key.ARN)
 	}
 	for _, orphan := range made.Orphans {
-		r.Logf("note: KMS key %s carries this rotation's tag too and is not used; an earlier run left it. Nothing here deletes keys", orphan)
+		r.Logf("note: KMS key %s carries this rotation's tag too and is not used; an earlier or a parallel run left it. Nothing here deletes keys", orphan)
 	}
 	return made.Key, nil
 }
