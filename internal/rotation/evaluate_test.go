@@ -26,8 +26,11 @@ func files(t *testing.T, reg, arch string) *registry.Files {
 		archive = []byte(arch)
 	}
 	f, err := registry.Load("signers.json", []byte(reg), "signers.archive.json", archive)
-	if err != nil || len(f.Findings) > 0 {
-		t.Fatal(err, f.Findings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Findings) > 0 {
+		t.Fatal(f.Findings)
 	}
 	return f
 }

@@ -46,6 +46,9 @@ func TestUnfit(t *testing.T) {
 		"clocks that differ a bit": {func(r *chain.Report) { r.StartedAt = start.Add(time.Hour + MaxSkew) }, ""},
 		"a chain that fails":       {func(r *chain.Report) { r.Verdict, r.Events = chain.Failed, 7 }, ""},
 		"reviewed exceptions":      {func(r *chain.Report) { r.ExceptionsUsed, r.Events, r.Tips = 1, 21, []string{"a", "b"} }, ""},
+		"a fork's other branch": {func(r *chain.Report) {
+			r.ExceptionsUsed, r.Events, r.Signers["side"] = 1, 21, chain.SignerUse{Events: 1, Entry: "old"}
+		}, ""},
 		"notes and warnings":       {func(r *chain.Report) { r.Findings = []finding.Finding{{Severity: finding.Warning}} }, ""},
 		"too old":                  {func(r *chain.Report) { r.StartedAt = start.Add(-23*time.Hour - time.Second) }, "it was begun at 2026-02-28 12:59:59 UTC, more than 24h0m0s ago: run verify-chain again"},
 		"of the future":            {func(r *chain.Report) { r.StartedAt = start.Add(time.Hour + MaxSkew + 1) }, "which is not yet"},
@@ -103,6 +106,7 @@ func TestParseReport(t *testing.T) {
 		"another member":   strings.Replace(string(text), `"version":1`, `"version":1,"Verdict":"verified"`, 1),
 		"a member twice":   strings.Replace(string(text), `"version":1`, `"version":1,"verdict":"failed"`, 1),
 		"no such verdict":  strings.Replace(string(text), `"verified"`, `"VERIFIED"`, 1),
+		"too many events":  strings.Replace(string(text), `"events":20`, `"events":99999999999999999999`, 1),
 		"a broken time":    strings.Replace(string(text), `"startedAt":"2026`, `"startedAt":"x2026`, 1),
 		"more than report": string(text) + "{}",
 	} {

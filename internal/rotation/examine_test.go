@@ -88,6 +88,10 @@ func TestExamineAmongOthers(t *testing.T) {
 	if got := said(rec, c.head, report); got != "" {
 		t.Errorf("a record without a cut-over: %s", got)
 	}
+	rec.Retirement.Cutover.Position = 4
+	if got := said(rec, c.head, report); got != "" {
+		t.Errorf("a record with its cut-over: %s", got)
+	}
 	report.ArchiveSHA256 = ""
 	if got := said(rec, c.head, report); !strings.Contains(got, "another registry or archive") {
 		t.Errorf("a report with another archive: %q", got)
@@ -116,6 +120,17 @@ func TestExamineAmongOthers(t *testing.T) {
 	rec.Rollback.Boundary = nil
 	if got := said(rec, c.head, nil); got != "" {
 		t.Errorf("a compromise without a boundary: %s", got)
+	}
+	rec = clone(t, c.head.Records[0])
+	rec.Rollback.Compromised = nil
+	if got := said(rec, c.head, nil); got != "" {
+		t.Errorf("a boundary of nobody: %s", got)
+	}
+	first := opens(t).head
+	rec = clone(t, first.Records[0])
+	rec.Outgoing = nil
+	if got := said(rec, first, nil); got != "" {
+		t.Errorf("nobody is replaced: %s", got)
 	}
 	rec = c.head.Records[0]
 	softer := strings.Replace(string(c.head.Archive.Bytes()), `"state": "compromised"`, `"state": "retired"`, 1)

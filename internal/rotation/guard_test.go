@@ -39,6 +39,7 @@ func TestGuard(t *testing.T) {
 		"proposed":               {Deployment{"next", "arn:new", "arn:new", key(t, 2), pubkey.Ed25519, "Merge #7"}, RuleNotReady, "could not be verified. Merge #7 first"},
 		"retired":                {Deployment{"gone", "arn:new", "arn:new", key(t, 4), pubkey.Ed25519, ""}, RuleDeployMismatch, "retired"},
 		"another key":            {Deployment{"new", "arn:new", "arn:new", key(t, 9), pubkey.Ed25519, ""}, RuleDeployMismatch, "(ECC_NIST_EDWARDS25519) has fingerprint"},
+		"another key and name":   {Deployment{"new", "alias/new", "arn:new", key(t, 9), pubkey.Ed25519, ""}, RuleDeployMismatch, "has fingerprint"},
 		"another signer's key":   {Deployment{"new", "arn:new", "arn:new", key(t, 1), pubkey.Ed25519, ""}, RuleDeployMismatch, "that is the key of signer old"},
 		"a retired signer's key": {Deployment{"new", "arn:new", "arn:new", key(t, 4), pubkey.Ed25519, ""}, RuleDeployMismatch, "that is the key of the retired signer gone"},
 		"another account's key":  {Deployment{"home", strange, strange, key(t, 9), pubkey.Ed25519, ""}, RuleDeployMismatch, "it is in account 444455556666, the published key in 111122223333"},
@@ -68,6 +69,9 @@ func TestElsewhere(t *testing.T) {
 			t.Errorf("%q: %v", id, got)
 		}
 	}
+	if got := Elsewhere("arn:aws:kms", s); got != nil {
+		t.Errorf("half an ARN: %v", got)
+	}
 	foreign := strings.Replace(abroad, "arn:", "nra:", 1)
 	if got := Elsewhere(foreign, s); got != nil {
 		t.Errorf("no ARN: %v", got)
@@ -75,6 +79,10 @@ func TestElsewhere(t *testing.T) {
 	s.KMSKeyID = strings.Replace(home, "arn:", "nra:", 1)
 	if got := Elsewhere(abroad, s); got != nil {
 		t.Errorf("what is published is no ARN: %v", got)
+	}
+	s.KMSKeyID = "arn:aws:kms"
+	if got := Elsewhere(abroad, s); got != nil {
+		t.Errorf("what is published is half an ARN: %v", got)
 	}
 	s.KMSKeyID = "alias/x"
 	if got := Elsewhere(abroad, s); got != nil {

@@ -341,3 +341,73 @@ func TestSame(t *testing.T) {
 		t.Error("a public key is what it is, whatever KMS calls it")
 	}
 }
+
+// What the records tell beside their own rotation.
+func TestWhatRecordsTell(t *testing.T) {
+	aliased := func(entry, alias string) string {
+		return strings.Replace(entry, `"algorithm"`, `"aliases":["`+alias+`"],"algorithm"`, 1)
+	}
+	finished := func(id, checkpoint string) Record {
+		r := record()
+		r.ID, r.Retirement = id, &Retirement{Evidence: Evidence{Checkpoint: checkpoint}}
+		return r
+	}
+	head := strings.Repeat("ab", 32)
+	back := record()
+	back.ID, back.Rollback = "back", &Rollback{Mode: ModeRollback, Retirement: &Retirement{Evidence: Evidence{Checkpoint: "9:" + head}}}
+	for name, tc := range map[string]struct {
+		records []Record
+		want    string
+	}{
+		"none":                  {nil, ""},
+		"none finished":         {[]Record{record()}, ""},
+		"finished without":      {[]Record{finished("a", "")}, ""},
+		"no checkpoint":         {[]Record{finished("a", "7:x")}, ""},
+		"one":                   {[]Record{record(), finished("a", "7:"+head), finished("b", "")}, "7:" + head},
+		"the last of two":       {[]Record{finished("a", "7:"+head), finished("b", "8:"+head)}, "8:" + head},
+		"in another order":      {[]Record{finished("b", "8:"+head), finished("a", "7:"+head)}, "8:" + head},
+		"after a rollback, too": {[]Record{finished("b", "8:"+head), back}, "9:" + head},
+	} {
+		got := ""
+		if c := (Files{Records: tc.records}).Checkpoint(); c != nil {
+			got = c.String()
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+
+	both, alone, other := record(), record(), record()
+	both.ID, both.Outgoing, both.Incoming = "both", &Signer{ID: "out", KMSKeyARN: "arn:out"}, Signer{ID: "in", KMSKeyARN: "arn:in"}
+	alone.ID, alone.Outgoing, alone.Incoming = "alone", nil, Signer{ID: "first"}
+	other.ID, other.Outgoing, other.Incoming = "other", &Signer{ID: "x"}, Signer{ID: "y"}
+	named := Files{Records: []Record{alone, other, both}}
+	for id, want := range map[string]string{"in": "both", "arn:in": "both", "out": "both", "arn:out": "both", "first": "alone", "x": "other", "z": ""} {
+		got := ""
+		if r := named.Naming(id); r != nil {
+			got = r.ID
+		}
+		if got != want {
+			t.Errorf("%s is named by %q, want %q", id, got, want)
+		}
+	}
+
+	f := folder(t, "["+entryOf("here", 1)+","+aliased(entryOf("host", 2), "guest")+"]", archived(aliased(entryOf("gone", 3), "shadow"), "retired"))
+	for id, want := range map[string]string{"here": "arn:here", "gone": "arn:gone", "guest": "", "shadow": "", "nowhere": ""} {
+		if got := f.Located(Signer{ID: id}).KMSKeyARN; got != want {
+			t.Errorf("the key of %s is %q, want %q", id, got, want)
+		}
+	}
+	if got := f.Located(Signer{ID: "here", KMSKeyARN: "arn:then"}).KMSKeyARN; got != "arn:then" {
+		t.Errorf("what the record says is changed to %q", got)
+	}
+
+	undone := record()
+	undone.Rollback = &Rollback{Mode: ModeRollback}
+	if undone.LeftBehind(files(t, "["+entryOf("old", 1)+","+aliased(entryOf("other", 3), "new")+"]", "").Registry) {
+		t.Error("another signer that took the name is left behind")
+	}
+	if !undone.LeftBehind(files(t, "["+entryOf("old", 1)+","+entryOf("new", 2)+"]", "").Registry) {
+		t.Error("the signer is not left behind")
+	}
+}

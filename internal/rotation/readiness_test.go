@@ -53,6 +53,7 @@ func TestReach(t *testing.T) {
 		"going back while it runs":      {"old", &rec, time.Second, []Verifier{stale, down}, Passed, "before any rotation that is under way"},
 		"going back after all":          {"old", &undone, time.Second, []Verifier{stale}, Passed, "before any rotation that is under way"},
 		"taking over from a stolen key": {"new", &stolen, 5 * time.Minute, []Verifier{stale}, Passed, "longer than the propagation"},
+		"taking over, served by all":    {"new", &stolen, time.Second, []Verifier{good}, Passed, "1 verifier(s)"},
 		"taking over at once":           {"new", &stolen, time.Second, nil, Waiting, "wait until"},
 		"going on after a rollback":     {"new", &undone, time.Second, []Verifier{stale}, Waiting, "https://stale/"},
 		"going back to what is new":     {"new", &next, time.Second, []Verifier{stale}, Passed, "before any rotation that is under way"},

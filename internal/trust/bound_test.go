@@ -27,6 +27,18 @@ func TestBounds(t *testing.T) {
 		return &registry.Files{Registry: &r, Archive: f.Archive}
 	}
 	rsa, _ := both.Registry.Find("audit-rsa-v1")
+	// The signer had left at position 148, and came back.
+	archive := func(positions ...string) string {
+		var items []string
+		for _, at := range positions {
+			where, digest, _ := strings.Cut(at, ":")
+			items = append(items, `{"entry":`+rsa.Source+`,"retiredAt":"2026-01-02T03:04:05Z","reason":"r","rotation":"r`+where+`","state":"retired","boundary":{"position":`+where+`,"digest":"`+digest+`"}}`)
+		}
+		return `{"version":1,"retired":[` + strings.Join(items, ",") + `]}`
+	}
+	earlier, later, unused := "148:"+beforeLastRSA, "150:"+lastRSA, "0:"+strings.Repeat("0", 64)
+	came := upstreamFiles(t, "overlap.signers-object.json", archive(earlier))
+	again := upstreamFiles(t, "overlap.signers-new-only.json", archive(earlier, later))
 	for name, tc := range map[string]struct {
 		before, after *registry.Files
 		at            registry.Boundary
@@ -45,6 +57,9 @@ func TestBounds(t *testing.T) {
 		"another signer's algorithm changes":      {both, altered(func(s *registry.Signer) { s.Algorithm = "rsa-sha256" }), last, "another key would speak for it"},
 		"an alias comes in":                       {both, altered(func(s *registry.Signer) { s.Aliases = append([]string{"x"}, s.Aliases...) }), last, `signer "x" would be new`},
 		"a signer that has signed nothing":        {both, archivedAt(t, "0", strings.Repeat("0", 64)), registry.Boundary{}, ""},
+		"it leaves for the second time":           {came, again, last, ""},
+		"its first boundary is lost":              {came, upstreamFiles(t, "overlap.signers-new-only.json", archive(later)), last, "a boundary of the archive would be another one"},
+		"all of its boundaries are":               {came, upstreamFiles(t, "overlap.signers-new-only.json", archive(unused)), registry.Boundary{}, "a boundary of the archive would be another one"},
 		"a boundary leaves":                       {archivedAt(t, "148", beforeLastRSA), both, last, `signer "audit-rsa-v1": it would not be bounded at its last event`},
 	} {
 		why := trust.Bounds(tc.before, tc.after, "audit-rsa-v1", tc.at)
