@@ -283,13 +283,13 @@ func TestChanged(t *testing.T) {
 	first := r.commit("a.json", "1")
 	r.git("rm", "--quiet", "gone.json")
 	r.commit("b c/\u00e9\u202e.json", "1")
-	head := r.commit("a.json", "2")
+	r.commit("a.json", "2")
 	if err := os.Chmod(filepath.Join(r.dir, "a.json"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	r.git("add", "a.json")
 	r.git("commit", "--quiet", "-m", "mode")
-	head = r.git("rev-parse", "HEAD")
+	head := r.git("rev-parse", "HEAD")
 	want := []gitrepo.Change{{Path: "a.json", Executable: true}, {Path: "b c/\u00e9\u202e.json"}, {Path: "gone.json", Removed: true}}
 	if got, err := gitrepo.Changed(ctx, r.dir, first, head); err != nil || !slices.Equal(got, want) {
 		t.Errorf("%+v, %v", got, err)
