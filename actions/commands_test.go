@@ -328,7 +328,7 @@ func kms(ts *testscript.TestScript, neg bool, args []string) {
 
 // importKey puts a key into KMS and its ARN into a variable.
 func importKey(ts *testscript.TestScript, neg bool, args []string) {
-	const text = "key VARIABLE rsa2048|rsa3072|rsa4096|ed25519|hmac|SPEC [alias/NAME|usage=…|origin=…]"
+	const text = "key VARIABLE rsa2048|rsa3072|rsa4096|ed25519|hmac|SPEC [alias/NAME|usage=…|origin=…|secret=…]"
 	usage(ts, neg || len(args) < 2, text)
 	s := stageOf(ts)
 	if s.kms == nil {
@@ -349,6 +349,8 @@ func importKey(ts *testscript.TestScript, neg bool, args []string) {
 			k.Usage = value
 		case "origin":
 			k.Origin = value
+		case "secret":
+			k.Material = []byte(value)
 		default:
 			k.Aliases = append(k.Aliases, option)
 		}

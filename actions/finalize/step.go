@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
+	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/cloudtrail"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -202,10 +206,14 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// trail asks CloudTrail about both keys, as far as they are KMS keys.
+// trail asks CloudTrail about both keys, as far as they are KMS keys: about the
+// leaving signer's as its entry names it by now.
 func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Time) (rotation.Trail, error) {
 	out, in, _ := rec.Roles()
 	leaving, staying := f.state.Files().Located(*out), f.state.Files().Located(*in)
+	if entry := f.state.Files().Located(rotation.Signer{ID: out.ID}); entry.KMSKeyARN != "" {
+		leaving.KMSKeyARN = entry.KMSKeyARN
+	}
 	switch {
 	case f.inputs.CloudTrail == "off":
 		return rotation.Trail{Off: "switched off by cloudtrail: off"}, nil
@@ -215,6 +223,9 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 	old, fresh := f.report.Use(leaving.ID), f.report.Use(staying.ID)
 	if fresh.Events == 0 || old.LastPosition > fresh.LastPosition || fresh.FirstCreatedAt == nil {
 		return rotation.Trail{Early: "asked once the new signer signs and the old one is quiet"}, nil
+	}
+	if doubt, err := f.doubt(ctx, leaving); doubt != "" || err != nil {
+		return rotation.Trail{Problem: doubt}, err
 	}
 	client, err := cloudtrail.New(ctx, cloudtrail.Options{})
 	if err != nil {
@@ -250,4 +261,55 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 		}
 	}
 	return t, nil
+}
+
+// doubt says why the KMS key of the signer that leaves may be another one than the
+// key that signed its events, "" if it is that key. Entry and record only name it:
+// no signature covers an ARN, so a reviewed change may name a key that is quiet
+// because nobody uses it. The other signer's needs no such look: any signature by
+// it shows that CloudTrail tells of them.
+//
+// An HMAC key has no public half. KMS must know its secret where that is at hand;
+// else KMS has verified the signer's events, with the key that the entry names.
+func (f *finalizer) doubt(ctx context.Context, s rotation.Signer) (why string, err error) {
+	client, err := awskms.New(ctx, awskms.Options{})
+	if err != nil {
+		return "", err
+	}
+	same := false
+	if s.Algorithm != pubkey.HMACSHA256 {
+		var key pubkey.Key
+		key, err = client.PublicKey(ctx, s.KMSKeyARN)
+		same = err == nil && key.Fingerprint() == s.Fingerprint
+	} else if secret := f.secret(s); secret != nil {
+		digest := sha256.Sum256([]byte("audit-signer: is the secret of signer " + s.ID + " the one of KMS key " + s.KMSKeyARN + "?"))
+		mac := hmac.New(sha256.New, secret)
+		mac.Write(digest[:])
+		same, err = client.VerifyMAC(ctx, s.KMSKeyARN, digest, mac.Sum(nil))
+	} else {
+		// KMS's answers are not among those that are counted.
+		local := f.report.Signatures.Fast + f.report.Signatures.Library
+		if same = local+f.report.Use(s.ID).Events <= f.report.Events; !same {
+			return fmt.Sprintf("events of signer %s were verified by a secret, and whether KMS key %s holds that is not known, so its silence proves nothing. Verify the chain by KMS, without hmac-secrets-path", s.ID, s.KMSKeyARN), nil
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Sprintf("whether KMS key %s is the key of signer %s is not known, so its silence proves nothing: %v", s.KMSKeyARN, s.ID, err), nil
+	case !same:
+		return fmt.Sprintf("KMS key %s is not the key of signer %s, so its silence proves nothing. Let the entry's kmsKeyId name the right one, in a pull request of its own", s.KMSKeyARN, s.ID), nil
+	}
+	return "", nil
+}
+
+// secret is the HMAC secret by which a signer's events were verified, nil if KMS
+// was asked.
+func (f *finalizer) secret(s rotation.Signer) []byte {
+	entry, _ := f.state.Registry.Find(s.ID)
+	for _, id := range entry.IDs() {
+		if secret, ok := f.terms.Secrets[id]; ok {
+			return secret
+		}
+	}
+	return nil
 }

@@ -153,7 +153,7 @@ var gateAdvice = map[string]map[rotation.GateState]string{
 	"G5": {
 		rotation.Waiting:  "nothing to do; CloudTrail delivers late, finalize asks again on its own.",
 		rotation.Against:  "find the system that still signs with the old key: the CloudTrail event that is named has its user and address. Deploy the current signer there.",
-		rotation.Unproven: "see that both signers name their KMS key, that the trail records KMS events and that the role may call cloudtrail:LookupEvents; a reviewed cloudtrail: off does without.",
+		rotation.Unproven: "see that both signers name their own KMS key, that the trail records KMS events and that the role may call cloudtrail:LookupEvents and kms:GetPublicKey; a reviewed cloudtrail: off does without.",
 	},
 	"G6": {
 		rotation.Waiting:  "refresh the verifiers that are named.",
