@@ -23,6 +23,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
 //go:embed action.yml
@@ -196,7 +197,7 @@ func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
 			return done, fmt.Errorf("the database's clock is %s ahead of this machine's, and times prove nothing until one of them is right: nothing was judged; set the clock right and run again", ahead.Round(time.Second))
 		}
 	}
-	if err := published.Explain(ctx, f.repo, f.state.Paths, f.state.Branch, f.state.Files(), f.report); err != nil {
+	if err := published.Explain(ctx, f.repo, f.state.Paths, f.state.Branch, f.state.Files(), f.report, f.terms.Unknown); err != nil {
 		f.Logf("note: the findings do not say where an unknown signer may stand: %v", err)
 	}
 	if f.report.Verdict != chain.Verified {
@@ -215,7 +216,7 @@ func (f *finalizer) read(ctx context.Context) (done func(), err error) {
 			return done, err
 		}
 	}
-	f.terms.Registry, f.terms.Archive = f.state.Registry, f.state.Archive
+	f.terms.Registry, f.terms.Archive, f.terms.Unknown = f.state.Registry, f.state.Archive, new(trust.Claims)
 	f.report, _, err = audit.Verify(ctx, f.source, f.terms)
 	return done, err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
 // beside gives registry and archive with the records that stand beside them.
@@ -38,13 +39,13 @@ func beside(r *gha.Run, in inputs, files *registry.Files) rotation.Files {
 
 // explain lets findings about unknown signers say what to do, as far as the
 // records and, with a token, GitHub tell.
-func explain(ctx context.Context, r *gha.Run, in inputs, files rotation.Files, rep *chain.Report) {
+func explain(ctx context.Context, r *gha.Run, in inputs, files rotation.Files, rep *chain.Report, rows *trust.Claims) {
 	var repo *pullrequest.Repo
 	if in.Token.Reveal() != "" && r.Getenv("GITHUB_REPOSITORY") != "" {
 		repo, _ = published.Repository(r, in.Token)
 	}
 	paths := published.PathsFor(in.RegistryPath, in.ArchivePath, files.Dir)
-	if err := published.Explain(ctx, repo, paths, "", files, rep); err != nil {
+	if err := published.Explain(ctx, repo, paths, "", files, rep, rows); err != nil {
 		r.Logf("note: the findings do not say where an unknown signer may stand: %v", err)
 	}
 }

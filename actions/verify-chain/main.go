@@ -25,6 +25,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
 //go:embed action.yml
@@ -76,7 +77,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	terms.Registry, terms.Archive = files.Registry, files.Archive
 	terms.AllowEmpty, terms.StrictNumbers = in.AllowEmpty, in.StrictNumbers
-	terms.Resume = in.Mode == "incremental"
+	terms.Resume, terms.Unknown = in.Mode == "incremental", new(trust.Claims)
 	in.ExpectSigner = entryOf(in.ExpectSigner, files)
 	if in.Mode == "shard" {
 		return shard(ctx, r, in, source, terms, files)
@@ -119,7 +120,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		if branch != nil && !branch.Exists() && terms.Checkpoint != nil {
 			lost(in, rep, terms.Checkpoint)
 		}
-		explain(ctx, r, in, around, rep)
+		explain(ctx, r, in, around, rep, terms.Unknown)
 		return tell(r, in, around, rep, next)
 	}
 	return fmt.Errorf("other runs wrote to branch %s %d times while this one verified: let one workflow write there at a time, then run again", in.CheckpointBranch, races)

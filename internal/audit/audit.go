@@ -57,6 +57,8 @@ type Terms struct {
 	// Resume goes on from the checkpoint where that can be done; else, and
 	// whenever anything is not as it should be, the whole chain is read.
 	Resume bool
+	// Unknown, if set, keeps the rows by signers that nobody knows.
+	Unknown *trust.Claims
 	// Without names the fast paths of signature verification not to take.
 	Without sigverify.Paths
 	// Progress, if set, is told now and then how many events are done, and how
@@ -248,7 +250,7 @@ func Note(r *chain.Report, f finding.Finding) {
 // speakers sets up whom to trust; KMS is called only where an HMAC signer's
 // secret is not at hand.
 func speakers(ctx context.Context, t Terms) (*trust.Set, error) {
-	o := trust.Options{Secrets: t.Secrets, Without: t.Without}
+	o := trust.Options{Secrets: t.Secrets, Unknown: t.Unknown, Without: t.Without}
 	for _, s := range hmacSigners(t) {
 		if _, ok := t.Secrets[s.ID]; ok || s.KMSKeyID == "" {
 			continue

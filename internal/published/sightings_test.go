@@ -1,6 +1,9 @@
 package published_test
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -18,22 +21,32 @@ import (
 // unknowns is the report of a chain whose rows are by signers that nobody knows.
 func unknowns(t *testing.T, ids ...string) *chain.Report {
 	t.Helper()
+	r, _ := rowsOf(t, ids, func(int, chain.Digest) []byte { return []byte("AAAA") })
+	return r
+}
+
+// rowsOf is that report, with the rows beside it: one for each time that an id is
+// named, the ith with a signature by sign.
+func rowsOf(t *testing.T, ids []string, sign func(i int, digest chain.Digest) []byte) (*chain.Report, *trust.Claims) {
+	t.Helper()
 	r := &chain.Report{Verdict: chain.Failed, Signers: map[string]chain.SignerUse{"a": {Events: 1, Entry: "a", State: "active"}}, ByRule: map[string]int64{}}
 	files, err := registry.Load("signers.json", []byte(registryOf(entry("a", 1))), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := trust.New(files.Registry, files.Archive, trust.Options{})
-	for _, id := range ids {
+	rows := new(trust.Claims)
+	set := trust.New(files.Registry, files.Archive, trust.Options{Unknown: rows})
+	for i, id := range ids {
 		out := make([]chain.Judgement, 1)
-		if err := set.Judge(ctx, []chain.Claim{{Signer: []byte(id), Signature: []byte("AAAA")}}, out); err != nil || out[0].Rule != chain.RuleUnknownSigner {
+		digest := chain.Digest{byte(i)}
+		if err := set.Judge(ctx, []chain.Claim{{Signer: []byte(id), Signature: sign(i, digest), Digest: digest}}, out); err != nil || out[0].Rule != chain.RuleUnknownSigner {
 			t.Fatal(out, err)
 		}
-		r.Signers[id] = chain.SignerUse{Events: 1, State: "unknown"}
+		r.Signers[id] = chain.SignerUse{Events: r.Signers[id].Events + 1, State: "unknown"}
 		r.ByRule[out[0].Rule]++
 		r.Findings = append(r.Findings, finding.Finding{Rule: out[0].Rule, Severity: finding.Error, EventID: id, Message: out[0].Message})
 	}
-	return r
+	return r, rows
 }
 
 func said(r *chain.Report, id string) string {
@@ -79,12 +92,12 @@ func TestExplain(t *testing.T) {
 	ids := []string{"published", "retired", "proposed", "unsound", "other-base", "other-operation", "gone", strings.Repeat("x", 300)}
 	r := unknowns(t, ids...)
 	before := *r
-	err = published.Explain(ctx, repo, paths, "", recorded, r)
+	err = published.Explain(ctx, repo, paths, "", recorded, r, nil)
 	if err == nil || !strings.Contains(err.Error(), "duplicate-id") {
 		t.Errorf("the unsound proposal: %v", err)
 	}
 	for id, words := range map[string]string{
-		"published": "branch main has it", "retired": "branch main has it", "proposed": "pull request #1 (https://github.example/acme/kernel/pull/1) would publish it",
+		"published": "branch main has it", "retired": "branch main has it", "proposed": "pull request #1 (https://github.example/acme/kernel/pull/1) would publish a signer of this id, and whether its key has signed this row is not known here",
 		"unsound": "publish its entry before it signs", "other-base": "publish its entry before it signs", "other-operation": "publish its entry before it signs",
 		"gone": "the record of rotation rotate-b names it", ids[7]: "publish its entry before it signs",
 	} {
@@ -98,11 +111,11 @@ func TestExplain(t *testing.T) {
 
 	// Nothing is asked where every signer is known, or no repository is at hand.
 	asked := len(g.Requests())
-	if err := published.Explain(ctx, repo, paths, "", none, unknowns(t)); err != nil {
+	if err := published.Explain(ctx, repo, paths, "", none, unknowns(t), nil); err != nil {
 		t.Error(err)
 	}
 	r = unknowns(t, "published")
-	if err := published.Explain(ctx, nil, paths, "", none, r); err != nil || !strings.Contains(said(r, "published"), "publish its entry") {
+	if err := published.Explain(ctx, nil, paths, "", none, r, nil); err != nil || !strings.Contains(said(r, "published"), "publish its entry") {
 		t.Errorf("%v: %s", err, said(r, "published"))
 	}
 	if n := len(g.Requests()) - asked; n != 0 {
@@ -123,6 +136,64 @@ func TestExplainLeavesBetterAdvice(t *testing.T) {
 	trust.Explain(fs, map[string]string{"x": "go there"})
 	if !strings.HasSuffix(fs[0].Message, `signer "a"`) || fs[1].Message != was {
 		t.Error(fs)
+	}
+}
+
+// An id is anybody's to write: that a pull request would publish it excuses the
+// rows that its key has signed, and no others.
+func TestExplainWhoseKeySigned(t *testing.T) {
+	long, longer := strings.Repeat("l", 256), strings.Repeat("l", 255)+"x"
+	g, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{"kernel/tools/signers.json": registryOf(entry("a", 1), entry(longer, 9))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	repo, err := pullrequest.Open(pullrequest.Options{APIURL: g.URL(), Token: "t", Repository: "acme/kernel"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := `{"signerId": "mac", "algorithm": "hmac-sha256", "kmsKeyId": "arn:mac"}`
+	for key, entries := range map[string][]string{
+		"1": {entry("early", 7)},
+		"2": {entry("early", 4), entry("forged", 5), entry("mixed", 6), mac, entry(long, 8)},
+		"3": {entry("early", 8)},
+	} {
+		c := pullrequest.Change{Operation: "add-signer", Key: key, Base: "main", BaseCommit: g.Head("main").ID, Title: key, Message: key, Body: key,
+			Files: map[string][]byte{"kernel/tools/signers.json": []byte(registryOf(append([]string{entry("a", 1)}, entries...)...))}}
+		if _, err := repo.Ensure(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Rows by seed of the key that signed; 2 is nobody's, 0 makes a MAC.
+	rows := []struct {
+		id   string
+		seed byte
+	}{{"early", 4}, {"early", 4}, {"forged", 2}, {"mixed", 6}, {"mixed", 2}, {"mac", 0}, {long, 8}, {longer, 9}}
+	var ids []string
+	for _, row := range rows {
+		ids = append(ids, row.id)
+	}
+	r, kept := rowsOf(t, ids, func(i int, digest chain.Digest) []byte {
+		if rows[i].seed == 0 {
+			return []byte(base64.StdEncoding.EncodeToString(make([]byte, 32)))
+		}
+		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{rows[i].seed}, 32))
+		return []byte(base64.StdEncoding.EncodeToString(ed25519.Sign(key, digest[:])))
+	})
+	if err := published.Explain(ctx, repo, paths, "", rotation.Files{}, r, kept); err != nil {
+		t.Fatal(err)
+	}
+	for id, words := range map[string]string{
+		"early":  "would publish it, is not merged, and its key has signed this row: it was deployed too early. Review that pull request and merge it before anything else",
+		"forged": "would publish a signer of this id, but its key has not signed this row: treat the row as forged until somebody shows otherwise, and merge nothing for its sake",
+		"mixed":  "would publish a signer of this id, and its key has signed 1 of the 2 rows under it: before anybody merges it, verify the chain with the files of that pull request",
+		"mac":    "would publish a signer of this id, and whether its key has signed this row is not known here: before anybody merges it",
+		long:     "would publish it, is not merged, and its key has signed this row",
+		longer:   "branch main has it",
+	} {
+		if got := said(r, id); !strings.Contains(got, words) || !strings.Contains(got, `"`+id+`"`) {
+			t.Errorf("%s: %s", id, got)
+		}
 	}
 }
 

@@ -40,6 +40,8 @@ type Options struct {
 	// MACCalls questions are open at once.
 	MAC      MAC
 	MACCalls int
+	// Unknown, if set, keeps the rows by signers that nobody knows.
+	Unknown *Claims
 	// Without names the fast paths of sigverify that are not taken.
 	Without sigverify.Paths
 }
@@ -262,12 +264,20 @@ func (s *Set) unknown(c *chain.Claim) string {
 	hint := unpublished
 	if other := s.fitting(c, -1); other != "" {
 		hint = fmt.Sprintf("the signature is one of signer %q: Agent Manager writes the configured KMS key id as signer_kid, so register %.120q as an alias of that entry", other, c.Signer)
+	} else {
+		s.options.Unknown.add(c)
 	}
 	return missing(c.Signer, hint)
 }
 
+// missing names ids that an entry can have (registry.CheckID) in full, and no two
+// of them alike: Explain goes by what it says.
 func missing[T string | []byte](id T, hint string) string {
-	return fmt.Sprintf("neither registry nor archive has a signer %.120q; %s", id, hint)
+	cut := ""
+	if len(id) > 256 {
+		cut = fmt.Sprintf(" (cut from %d bytes)", len(id))
+	}
+	return fmt.Sprintf("neither registry nor archive has a signer %.256q%s; %s", id, cut, hint)
 }
 
 // Explain puts better advice, by signer id, into the findings about signers
