@@ -9,16 +9,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/auditdb/auditdbtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
+	"github.com/agent-manager/audit-signer-rotation/internal/awskms/kmstest"
 	"github.com/agent-manager/audit-signer-rotation/internal/canonical"
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/patience"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
@@ -216,5 +222,39 @@ func TestDatabaseOf(t *testing.T) {
 		if got, ok := audit.DatabaseOf(&chain.Report{Source: source}); ok {
 			t.Errorf("%v: %+v", source, got)
 		}
+	}
+}
+
+// A long HMAC chain runs into the quota of KMS again and again. Each call that
+// succeeds in the end is no trouble, and many are no more: the run's budget for
+// retries is left for others.
+func TestVerifyThrottledByKMS(t *testing.T) {
+	var calls atomic.Int64
+	s := kmstest.New(kmstest.Options{Fault: func(operation string, _ *http.Request) *kmstest.Fault {
+		if operation == "VerifyMac" && calls.Add(1) <= 8 {
+			return &kmstest.Fault{Code: "ThrottlingException"}
+		}
+		return nil
+	}})
+	t.Cleanup(s.Close)
+	for name, value := range s.Env() {
+		t.Setenv(name, value)
+	}
+	arn := s.Import(kmstest.Key{Material: []byte("0123456789abcdef0123456789abcdef")})
+	client, err := awskms.New(t.Context(), awskms.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := export(t, auditdbtest.Signer{KID: "mac", Sign: func(ctx context.Context, digest [32]byte) ([]byte, error) {
+		return client.Sign(ctx, arn, pubkey.HMACSHA256, digest)
+	}}, 12)
+	files, err := registry.Load("signers.json", []byte(`[{"signerId": "mac", "algorithm": "hmac-sha256", "kmsKeyId": "`+arn+`"}]`), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := patience.With(t.Context(), patience.New(time.Nanosecond))
+	r, _, err := audit.Verify(ctx, source(text), audit.Terms{Registry: files.Registry, Archive: files.Archive})
+	if err != nil || r.Verdict != chain.Verified || r.Events != 12 || calls.Load() != 20 {
+		t.Errorf("%+v, %v, %d calls", r, err, calls.Load())
 	}
 }

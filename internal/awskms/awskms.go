@@ -54,7 +54,6 @@ type Client struct {
 	region   string
 	local    bool // KMS is on this machine
 	budget   *patience.Budget
-	retryer  aws.RetryerV2
 	attempts int
 	backoff  time.Duration
 	settle   time.Duration
@@ -79,20 +78,21 @@ func New(ctx context.Context, o Options) (*Client, error) {
 		o.Settle = settleTime
 	}
 	budget := patience.From(ctx)
-	retryer := retry.NewStandard(func(s *retry.StandardOptions) {
-		s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
-		s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
-	})
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(o.Region),
 		config.WithLogger(logging.Nop{}), // the SDK's own is standard error
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(o.Timeout)),
-		config.WithRetryer(func() aws.Retryer { return patient{retryer, budget.Pause} }))
+		config.WithRetryer(func() aws.Retryer {
+			return patient{retry.NewStandard(func(s *retry.StandardOptions) {
+				s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
+				s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
+			}), budget}
+		}))
 	if err != nil {
 		return nil, &Error{Message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
 	}
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient, budget} })
-	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), budget, retryer, o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
+	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), budget, o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
 }
 
 // local tells whether an endpoint is on this machine.

@@ -36,17 +36,17 @@ func (s sender) Do(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// patient lets the SDK's retries pause as far as the run's budget allows.
+// patient lets the SDK's retries draw on the run's budget.
 type patient struct {
 	aws.RetryerV2
-	pause func(time.Duration, error) error
+	budget *patience.Budget
 }
 
 // RetryDelay is the pause before the next attempt, or a [patience.Spent].
 func (p patient) RetryDelay(attempt int, err error) (time.Duration, error) {
 	d, failed := p.RetryerV2.RetryDelay(attempt, err)
 	if failed == nil {
-		failed = p.pause(d, err)
+		failed = p.budget.Pause(d, err)
 	}
 	return d, failed
 }

@@ -87,9 +87,7 @@ func (c *Client) sign(ctx context.Context, keyID string, alg pubkey.Algorithm, d
 
 // VerifyMAC asks KMS whether mac is the HMAC-SHA-256 of an audit digest under
 // the key. It needs kms:VerifyMac. KMS answers a wrong MAC with an error of its
-// own, which is false here; every other error means that nothing is known. It is
-// asked about every event of a chain, so what KMS limits and then answers takes
-// nothing from the run's budget for retries.
+// own, which is false here; every other error means that nothing is known.
 func (c *Client) VerifyMAC(ctx context.Context, keyID string, digest [32]byte, mac []byte) (bool, error) {
 	t, err := c.at(keyID)
 	if err != nil {
@@ -100,7 +98,7 @@ func (c *Client) VerifyMAC(ctx context.Context, keyID string, digest [32]byte, m
 	}
 	out, err := c.kms.VerifyMac(ctx, &kms.VerifyMacInput{
 		KeyId: &keyID, Message: digest[:], Mac: mac, MacAlgorithm: types.MacAlgorithmSpecHmacSha256,
-	}, t.here, func(o *kms.Options) { o.Retryer = patient{c.retryer, c.budget.Fits} })
+	}, t.here)
 	if is(err, "KMSInvalidMacException") {
 		return false, nil
 	}

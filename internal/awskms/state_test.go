@@ -4,15 +4,12 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms"
 	"github.com/agent-manager/audit-signer-rotation/internal/awskms/kmstest"
 	"github.com/agent-manager/audit-signer-rotation/internal/patience"
-	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 )
 
 func TestEnableDisable(t *testing.T) {
@@ -102,10 +99,6 @@ func TestBudget(t *testing.T) {
 			_, err := c.PublicKey(ctx, arn)
 			return err
 		}, "ThrottlingException"},
-		"throttled for good": {"VerifyMac", kmstest.Fault{Code: "ThrottlingException"}, func(ctx context.Context, c *awskms.Client, arn string) error {
-			_, err := c.VerifyMAC(ctx, arn, [32]byte{}, make([]byte, 32))
-			return err
-		}, "ThrottlingException"},
 		"throttled, and not to be sent again blindly": {"CreateKey", kmstest.Fault{Code: "ThrottlingException"}, create, "ThrottlingException"},
 		"an answer that is lost":                      {"CreateKey", kmstest.Fault{Status: 502}, create, "running this again finds it"},
 		"a state that does not show":                  {"DisableKey", kmstest.Fault{Status: 200}, func(ctx context.Context, c *awskms.Client, arn string) error { return c.Disable(ctx, arn) }, "whether it took effect is not known"},
@@ -123,41 +116,5 @@ func TestBudget(t *testing.T) {
 				t.Errorf("%s was called %d times", c1.operation, n)
 			}
 		})
-	}
-}
-
-// A long HMAC chain runs into the quota of KMS again and again, and every call
-// succeeds in the end: that is no trouble, however many there are.
-func TestBudgetOfAChain(t *testing.T) {
-	var calls atomic.Int64
-	s, _ := setup(t, kmstest.Options{Fault: func(operation string, _ *http.Request) *kmstest.Fault {
-		if operation == "VerifyMac" && calls.Add(1)%2 == 1 {
-			return &kmstest.Fault{Code: "ThrottlingException"}
-		}
-		return nil
-	}})
-	arn := s.Import(kmstest.Key{Material: []byte("0123456789abcdef0123456789abcdef")})
-	const pause = 10 * time.Millisecond
-	c, err := awskms.New(patience.With(ctx, patience.New(2*pause)), awskms.Options{Backoff: pause, Attempts: 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	mac, err := c.Sign(ctx, arn, pubkey.HMACSHA256, [32]byte{1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for range 5 {
-				if ok, err := c.VerifyMAC(ctx, arn, [32]byte{1}, mac); err != nil || !ok {
-					t.Error(ok, err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if n := calls.Load(); n < 79 { // 40 answers, and a refusal before all but the last
-		t.Errorf("KMS was called %d times only", n)
 	}
 }

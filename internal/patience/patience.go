@@ -3,8 +3,7 @@
 //
 // A budget travels in the context, as a deadline does, because every adapter
 // draws on the same one. Unlike a deadline it leaves work that goes well alone:
-// a long verification takes its time, also where its calls are limited
-// ([Budget.Fits]). Without a budget nothing is bounded here.
+// a long verification takes its time. Without a budget nothing is bounded here.
 package patience
 
 import (
@@ -70,15 +69,7 @@ func (b *Budget) Took(d time.Duration) {
 
 // Pause takes a pause out of the budget before it is made, or is a *Spent that
 // wraps cause.
-func (b *Budget) Pause(d time.Duration, cause error) error { return b.pause(d, d, cause) }
-
-// Fits refuses a pause as Pause does, and takes nothing. It is for a call that is
-// made for each event, many at once, and ends the run where it fails: how often it
-// is limited grows with the chain, and is no sign of trouble as long as the next
-// try succeeds. Its own attempts bound it.
-func (b *Budget) Fits(d time.Duration, cause error) error { return b.pause(d, 0, cause) }
-
-func (b *Budget) pause(d, take time.Duration, cause error) error {
+func (b *Budget) Pause(d time.Duration, cause error) error {
 	if b == nil {
 		return nil
 	}
@@ -87,7 +78,7 @@ func (b *Budget) pause(d, take time.Duration, cause error) error {
 	if b.spent+d > b.total {
 		return &Spent{b.total, d, cause}
 	}
-	b.spent += take
+	b.spent += d
 	return nil
 }
 
