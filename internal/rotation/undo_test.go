@@ -93,6 +93,7 @@ func TestCompromise(t *testing.T) {
 		"of no rotation":                {folder(t, all, ""), "old", "compromise-old-", "third", ""},
 		"of others' rotations":          {folder(t, all, "", second), "old", "compromise-old-", "third", ""},
 		"a standby":                     {folder(t, all, "", alone), "new", "rotate-new-1", "third", ""},
+		"beside a standby":              {folder(t, all, "", func() Record { r := alone; r.Incoming = second.Incoming; return r }()), "old", "compromise-old-", "third", ""},
 		"the successor is gone":         {folder(t, "["+old+","+third+"]", "", first), "old", "rotate-new-1", "third", ""},
 		"the only one":                  {folder(t, "["+old+"]", ""), "old", "", "", "is the only one in signers.json"},
 		"nobody":                        {folder(t, all, ""), "x", "", "", "has no signer x"},
@@ -202,5 +203,29 @@ func TestJudgePossession(t *testing.T) {
 	head.Records = []Record{{Version: 1, ID: "rotate-mac", CreatedAt: start, Outgoing: &out, Incoming: SignerOf(s), Possession: &pubkey.Possession{Challenge: "x"}, Policy: Policy{Overlap: Duration(48 * time.Hour)}}}
 	if fs := Judge(base, head, start, EvidenceAge); len(fs) > 0 {
 		t.Errorf("an HMAC key: %v", fs)
+	}
+}
+
+// The new signer may be gone by other ways, whatever the chain says of it.
+func TestUndoWithoutTheNewSigner(t *testing.T) {
+	rec := named(t, "rotate-new-1", "old", 1, "new", 2)
+	by := Rollback{At: judged, Actor: "a", Reason: "r", Mode: ModeRollback}
+	none := &chain.Report{Verdict: chain.Verified, Signers: map[string]chain.SignerUse{}}
+	some := &chain.Report{Verdict: chain.Verified, Signers: map[string]chain.SignerUse{"new": use("new", 4, 6, 9, start)}}
+	for name, tc := range map[string]struct {
+		arch   string
+		report *chain.Report
+		says   string
+	}{
+		"taken out, unused":     {"", none, "signer new is not registered: if it has signed events, bring its entry back"},
+		"taken out, used":       {"", some, "signer new is not registered: if it has signed events, bring its entry back"},
+		"archived since, used":  {archived(entryOf("new", 2), "retired"), some, "signer new has been archived since (retired, rotation x)"},
+		"archived since unused": {neverUsed(entryOf("new", 2)), none, "signer new has been archived since (retired, rotation x)"},
+	} {
+		f := folder(t, "["+entryOf("old", 1)+","+entryOf("third", 3)+"]", tc.arch, rec)
+		m, err := Undo(rec, f.Registry, f.Archive, by, tc.report)
+		if err != nil || m.Registry != nil || m.Archive != nil || !strings.Contains(m.Verdict, tc.says) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
 	}
 }

@@ -37,6 +37,8 @@ func TestBounds(t *testing.T) {
 		return `{"version":1,"retired":[` + strings.Join(items, ",") + `]}`
 	}
 	earlier, later, unused := "148:"+beforeLastRSA, "150:"+lastRSA, "0:"+strings.Repeat("0", 64)
+	fresh := both.Registry.Signers[1]
+	beside := strings.Replace(archive(unused), `"retired":[`, `"retired":[{"entry":`+fresh.Source+`,"retiredAt":"2026-01-02T03:04:05Z","reason":"r","rotation":"r","state":"retired","boundary":{"position":150,"digest":"`+lastRSA+`"}},`, 1)
 	came := upstreamFiles(t, "overlap.signers-object.json", archive(earlier))
 	again := upstreamFiles(t, "overlap.signers-new-only.json", archive(earlier, later))
 	for name, tc := range map[string]struct {
@@ -60,6 +62,7 @@ func TestBounds(t *testing.T) {
 		"it leaves for the second time":           {came, again, last, ""},
 		"its first boundary is lost":              {came, upstreamFiles(t, "overlap.signers-new-only.json", archive(later)), last, "a boundary of the archive would be another one"},
 		"all of its boundaries are":               {came, upstreamFiles(t, "overlap.signers-new-only.json", archive(unused)), registry.Boundary{}, "a boundary of the archive would be another one"},
+		"a boundary comes in beside it":           {both, upstreamFiles(t, "overlap.signers-new-only.json", beside), registry.Boundary{}, "the archive would not gain the boundary alone"},
 		"a boundary leaves":                       {archivedAt(t, "148", beforeLastRSA), both, last, `signer "audit-rsa-v1": it would not be bounded at its last event`},
 	} {
 		why := trust.Bounds(tc.before, tc.after, "audit-rsa-v1", tc.at)
