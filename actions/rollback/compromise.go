@@ -32,12 +32,30 @@ func (u undoing) compromise(ctx context.Context) error {
 	if err != nil {
 		return gha.Misuse("%w", err)
 	}
-	change := u.in.Change(u.state, pullrequest.Change{Operation: "compromise", Key: u.state.Paths.Registry + "\n" + move.Record.Rollback.Compromised.ID})
-	return u.repo.Anew(ctx, change.Branch(), func() error { return u.declare(ctx, change, move, boundary, files) })
+	own := move
+	var beyond affected
+	p, err := u.through(ctx, "compromise", move.Record.Rollback.Compromised.ID, move.Record.ID, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
+		move, beyond, p, err = u.declare(ctx, change, own, boundary, files)
+		return p, err
+	})
+	if err != nil {
+		return err
+	}
+	u.found = beyond.list
+	u.Findings(beyond.list)
+	return u.tell(move, p, "\n", report.Affected(beyond.list, beyond.total, beyond.unread))
+}
+
+// affected are the events of a compromised signer beyond its boundary: the first
+// of them, and how many there are, or why the chain could not be read.
+type affected struct {
+	list   []finding.Finding
+	total  int64
+	unread string
 }
 
 // declare looks, decides and proposes.
-func (u undoing) declare(ctx context.Context, change pullrequest.Change, move rotation.Move, boundary rotation.Mark, files rotation.Files) error {
+func (u undoing) declare(ctx context.Context, change pullrequest.Change, move rotation.Move, boundary rotation.Mark, files rotation.Files) (_ rotation.Move, beyond affected, p pullrequest.Proposal, err error) {
 	was, tip := u.earlier(ctx, change, move.Record.ID)
 	change.Tip = tip
 	moves := []rotation.Move{move}
@@ -46,36 +64,30 @@ func (u undoing) declare(ctx context.Context, change pullrequest.Change, move ro
 	if was.Boundary != nil && (u.in.TrustedUntil == "head" && was.Boundary.Position < boundary.Position || *was.Boundary == boundary) {
 		kept, err := rotation.Compromise(u.in.SignerID, *was.Boundary, was, files)
 		if err != nil {
-			return gha.Misuse("%w", err)
+			return move, beyond, p, gha.Misuse("%w", err)
 		}
 		moves = []rotation.Move{kept, move}
 	}
-	var affected []finding.Finding
-	var total int64
-	var unread string
 	for i := range moves {
 		move = moves[i]
 		after, err := registry.Load(u.state.Paths.Registry, move.Registry, u.state.Paths.Archive, move.Archive)
 		if err != nil {
-			return err
+			return move, beyond, p, err
 		}
-		affected, total, unread, err = u.affected(ctx, after, *move.Record.Rollback.Boundary)
+		beyond, err = u.affected(ctx, after, *move.Record.Rollback.Boundary)
 		if err == nil {
 			break
 		}
 		if _, own := errors.AsType[*noEvent](err); !own || i == len(moves)-1 {
-			return err
+			return move, beyond, p, err
 		}
 		u.Logf("note: branch %s names a boundary that the chain does not have; it is not taken over", change.Branch())
 	}
 	change.Title = published.Title("Compromised audit signer", move.Record.Rollback.Compromised.ID)
-	p, err := u.propose(ctx, change, move, func(p report.Proposal) string { return report.Compromise(p, affected, total, unread) })
-	if err != nil {
-		return err
-	}
-	u.found = affected
-	u.Findings(affected)
-	return u.tell(move, p, "\n", report.Affected(affected, total, unread))
+	p, err = u.propose(ctx, change, move, func(p report.Proposal) string {
+		return report.Compromise(p, beyond.list, beyond.total, beyond.unread)
+	})
+	return move, beyond, p, err
 }
 
 // declared finds what a merged pull request has declared already.
@@ -146,19 +158,20 @@ func (*noEvent) ExitCode() int { return 2 }
 // verification with the files as they will be. A boundary that the chain does
 // not have would make every later verification fail, so it is refused; a chain
 // that cannot be read holds nothing up.
-func (u undoing) affected(ctx context.Context, after *registry.Files, boundary rotation.Mark) (list []finding.Finding, total int64, unread string, err error) {
+func (u undoing) affected(ctx context.Context, after *registry.Files, boundary rotation.Mark) (beyond affected, err error) {
 	r, unread := u.chain(ctx, after.Registry, after.Archive)
 	if r == nil {
-		return nil, 0, unread, nil
+		return affected{unread: unread}, nil
 	}
 	for _, f := range r.Findings {
 		switch {
 		case f.Rule == chain.RuleRetiredSignerUsed:
 			f.Severity = finding.Warning // what this run finds, not what it fails for
-			list = append(list, f)
+			beyond.list = append(beyond.list, f)
 		case (f.Rule == chain.RuleCheckpointMismatch || f.Rule == chain.RuleTruncated) && f.Position == boundary.Position:
-			return nil, 0, "", &noEvent{boundary, f.Message}
+			return beyond, &noEvent{boundary, f.Message}
 		}
 	}
-	return list, r.ByRule[chain.RuleRetiredSignerUsed], "", nil
+	beyond.total = r.ByRule[chain.RuleRetiredSignerUsed]
+	return beyond, nil
 }

@@ -12,6 +12,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -143,12 +144,62 @@ func (u undoing) back(ctx context.Context) error {
 		return gha.Misuse("rotation %q has no record under %s on %s; if its add-signer pull request is still open, close it: nothing has changed yet", u.in.Rotation, u.state.Paths.Rotations, u.state.Branch)
 	}
 	rec := u.state.Records[i]
-	change := u.in.Change(u.state, pullrequest.Change{Operation: "rollback", Key: u.state.Paths.Registry + "\n" + rec.ID})
-	return u.repo.Anew(ctx, change.Branch(), func() error { return u.undo(ctx, change, rec) })
+	var move rotation.Move
+	p, err := u.through(ctx, "rollback", rec.ID, rec.ID, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
+		move, p, err = u.undo(ctx, change, rec)
+		return p, err
+	})
+	if err != nil {
+		return err
+	}
+	return u.tell(move, p)
+}
+
+// through takes a step that proposes a change, which is named by what it is about.
+// No branch that somebody else has taken, and no pull request that was closed for
+// another reason, stands in its way: this run's reason names a branch of its own.
+func (u undoing) through(ctx context.Context, operation, about, id string, step func(pullrequest.Change) (pullrequest.Proposal, error)) (p pullrequest.Proposal, err error) {
+	for _, key := range []string{about, about + "\n" + u.by.Reason} {
+		change := u.in.Change(u.state, pullrequest.Change{Operation: operation, Key: u.state.Paths.Registry + "\n" + key})
+		err = u.repo.Anew(ctx, change.Branch(), func() error {
+			p, err = step(change)
+			return err
+		})
+		if err != nil || refused(p) == "" || p.Number != 0 && u.saidNo(ctx, p, id) {
+			break
+		}
+	}
+	return p, err
+}
+
+// saidNo tells whether a pull request was for this run's reason.
+func (u undoing) saidNo(ctx context.Context, p pullrequest.Proposal, id string) bool {
+	path := u.state.Paths.Record(id)
+	text, found, err := u.repo.ReadFile(ctx, p.Commit, path, jsondoc.MaxSize)
+	if err != nil || !found {
+		return false
+	}
+	rec, err := rotation.ParseRecord(path, text)
+	return err == nil && rec.Rollback != nil && rec.Rollback.Reason == u.by.Reason
+}
+
+// refused says why nothing was proposed, "" if something was.
+func refused(p pullrequest.Proposal) string {
+	switch {
+	case p.State == pullrequest.Closed:
+		return fmt.Sprintf("pull request #%d, which was for the same reason, was closed unmerged, which means no. Reopen it, or run again with another reason", p.Number)
+	case p.State == pullrequest.Foreign && p.Number != 0:
+		return fmt.Sprintf("somebody else has committed to the branch of pull request #%d. Merge that if it is right as it stands, or run again with another reason", p.Number)
+	case p.State == pullrequest.Foreign:
+		return fmt.Sprintf("branch %s holds somebody else's commits. Find out whose, delete it, or run again with another reason", p.Branch)
+	case p.State == pullrequest.Merged && p.Number != 0:
+		return fmt.Sprintf("pull request #%d is merged, and the files as they were read do not have it. Run again; if it was reverted, with another reason", p.Number)
+	}
+	return ""
 }
 
 // undo looks, decides and proposes.
-func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotation.Record) error {
+func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotation.Record) (move rotation.Move, p pullrequest.Proposal, err error) {
 	by, tip := u.earlier(ctx, change, rec.ID)
 	change.Tip = tip
 	var seen *chain.Report
@@ -157,23 +208,20 @@ func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotati
 	} else {
 		seen, _ = u.chain(ctx, u.state.Registry, u.state.Archive)
 	}
-	move, err := rotation.Undo(rec, u.state.Registry, u.state.Archive, by, seen)
-	if err != nil {
-		return gha.Misuse("%w", err)
+	if move, err = rotation.Undo(rec, u.state.Registry, u.state.Archive, by, seen); err != nil {
+		return move, p, gha.Misuse("%w", err)
 	}
 	if u.in.EnableKMSKey {
 		if err := u.enable(ctx, rec); err != nil {
-			return err
+			return move, p, err
 		}
 	}
-	p := pullrequest.Proposal{State: pullrequest.Merged}
+	p.State = pullrequest.Merged
 	if rec.Rollback == nil {
 		change.Title = published.Title("Go back to audit signer", move.Deploy.ID)
-		if p, err = u.propose(ctx, change, move, report.Rollback); err != nil {
-			return err
-		}
+		p, err = u.propose(ctx, change, move, report.Rollback)
 	}
-	return u.tell(move, p)
+	return move, p, err
 }
 
 // earlier takes over what an earlier run wrote into the branch, so that this one
@@ -250,20 +298,27 @@ func (u undoing) propose(ctx context.Context, change pullrequest.Change, move ro
 	return u.repo.Ensure(ctx, change)
 }
 
-// tell reports the outcome in every form; more is added to the summary.
+// tell reports the outcome in every form; more is added to the summary. Where
+// nothing was proposed, nothing is to be deployed, and the run has failed.
 func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string) error {
 	next := published.Outcome(p)
 	if u.in.DryRun {
 		next = "Dry run: nothing was written."
 	}
 	settings := rotation.SettingsBack(u.state.Files().Located(*move.Deploy))
+	back, why := "back to", refused(p)
+	if why != "" {
+		back, settings = "not back to", nil
+		next, move.Verdict = "Nothing was proposed, so deploy nothing.", "nothing was proposed: "+why
+	} else {
+		u.OutputJSON("deploy-env", report.Settings(settings))
+	}
 	u.Output("verdict", move.Verdict)
-	u.OutputJSON("deploy-env", report.Settings(settings))
 	if p.Number != 0 {
 		u.Output("pull-request-number", strconv.Itoa(p.Number))
 		u.Output("pull-request-url", p.URL)
 	}
-	u.Ticket([][2]string{{"back to", move.Deploy.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
+	u.Ticket([][2]string{{back, move.Deploy.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		u.Logf("note: %s", note)
 	}
@@ -276,5 +331,8 @@ func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string
 		}
 	}
 	u.Summary(report.Back(move.Deploy.ID, move.Verdict, next, p.URL, settings) + strings.Join(more, "") + report.Reminders(rotation.Reminders(u.state.Files(), u.Now())))
+	if why != "" {
+		return gha.Failed
+	}
 	return nil
 }

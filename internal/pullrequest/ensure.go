@@ -161,10 +161,13 @@ func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commi
 	if !ours {
 		return head, Foreign, nil
 	}
-	if made.files == e.c.digest() {
-		if ours, err = e.holds(ctx, tip, made.base, base, e.c.paths(), e.c.Files); err != nil || !ours {
-			return head, Foreign, err
+	held := made.files == e.c.digest()
+	if held {
+		if held, err = e.holds(ctx, tip, made.base, base, e.c.paths(), e.c.Files); err != nil {
+			return nil, "", err
 		}
+	}
+	if held {
 		same, err := e.sameFiles(ctx, made.base, base)
 		if err != nil || same {
 			return head, Unchanged, err

@@ -60,8 +60,11 @@ func Published(signerID, next, url string, list [][2]string) string {
 	return fmt.Sprintf("## Signer %s\n\n**What to do next.** %s%s\n\nDeploy with these settings, once the pull request is merged:\n\n```\n%s```\n", code(signerID), text(next), after(url), EnvFile(list))
 }
 
-// Back is the summary of a rollback.
+// Back is the summary of a rollback; without settings nothing was proposed.
 func Back(signerID, verdict, next, url string, list [][2]string) string {
+	if len(list) == 0 {
+		return fmt.Sprintf("## Not back to signer %s\n\n%s.\n\n**What to do next.** %s%s\n", code(signerID), text(verdict), text(next), after(url))
+	}
 	return fmt.Sprintf("## Back to signer %s\n\n%s.\n\n**What to do next.** %s%s\n\nDeploy with these settings:\n\n```\n%s```\n", code(signerID), text(verdict), text(next), after(url), EnvFile(list))
 }
 
