@@ -84,16 +84,46 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 
 // propose verifies the chain once more with the files as they would be after
 // the merge, and only then opens the pull request: one for the signer that the
-// rotation archives, which is brought up to date when its boundary has moved.
+// rotation archives, which is brought up to date when its boundary has moved. One
+// that was closed means no to its boundary; another boundary asks again, by a pull
+// request that is named after the closed one.
 func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (p pullrequest.Proposal, err error) {
 	change := f.inputs.Change(f.state, pullrequest.Change{
 		Operation: "finalize", Key: f.state.Paths.Registry + "\n" + facts.Record.ID + "\n" + leavingOf(facts.Record),
 	})
+	for {
+		was, found, err := f.repo.Find(ctx, change.Branch())
+		if err != nil {
+			return p, err
+		}
+		if !found || was.State != pullrequest.Closed {
+			break
+		}
+		same, err := f.proposes(ctx, was, facts.Record.ID, ret.Boundary)
+		if err != nil {
+			return p, err
+		}
+		if same {
+			break
+		}
+		change.Key += fmt.Sprintf("\nafter #%d", was.Number)
+	}
 	err = f.repo.Anew(ctx, change.Branch(), func() error {
 		p, err = f.archive(ctx, change, facts, a, ret)
 		return err
 	})
 	return p, err
+}
+
+// proposes tells whether a pull request is for this boundary.
+func (f *finalizer) proposes(ctx context.Context, p pullrequest.Proposal, id string, boundary rotation.Mark) (bool, error) {
+	path := f.state.Paths.Record(id)
+	text, found, err := f.repo.ReadFile(ctx, p.Commit, path, jsondoc.MaxSize)
+	if err != nil || !found {
+		return false, err
+	}
+	rec, err := rotation.ParseRecord(path, text)
+	return err == nil && rec.Judged() != nil && rec.Judged().Boundary == boundary, nil
 }
 
 // archive looks, decides and proposes.
