@@ -33,11 +33,11 @@ const (
 func name(in inputs, at time.Time) *key {
 	id := in.SignerID
 	if id == "" {
-		id = "audit-rotation-" + at.Format(time.DateOnly)
+		id = ofDay(at)
 	}
 	k := &key{rotation: rotation.IDFor(id), signer: rotation.Signer{ID: id}}
 	if id == asARN || id == asKeyID { // one rotation a day, until the key is known
-		k.rotation = rotation.IDFor("audit-rotation-" + at.Format(time.DateOnly))
+		k.rotation = rotation.IDFor(ofDay(at))
 	}
 	return k
 }

@@ -67,7 +67,11 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return err
 	}
 	at := published.Clock(repo, r).UTC().Truncate(time.Second)
-	k := name(in, at)
+	named, err := day(ctx, r, in, repo, state, at)
+	if err != nil {
+		return err
+	}
+	k := name(in, named)
 	if in.KeySpec != "" { // before a key is made for nothing
 		if _, err := k.fits(in, state); err != nil {
 			return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
@@ -26,7 +25,7 @@ func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo,
 			return pullrequest.Proposal{}, rec, err
 		}
 		promotion := rotation.PromotionOf(rec.Incoming.ID)
-		promoted := slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.ID == promotion })
+		promoted := s.Recorded(promotion)
 		if rec.Outgoing == nil || !promoted && !s.Standby(rec.Incoming.ID) {
 			return there(ctx, repo, change, rec)
 		}

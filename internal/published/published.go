@@ -143,6 +143,11 @@ func (s *State) InFlight(except string) []string {
 	return slices.DeleteFunc(s.Files().Open(), func(id string) bool { return id == except })
 }
 
+// Recorded tells whether there is a record of a rotation.
+func (s *State) Recorded(id string) bool {
+	return slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.ID == id })
+}
+
 // Files is the state as the policy of a change sees it.
 func (s *State) Files() rotation.Files {
 	return rotation.Files{Registry: s.Registry, Archive: s.Archive, Records: s.Records, Dir: s.Paths.Rotations}
