@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/audit"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
@@ -27,6 +29,9 @@ func (f *finalizer) accept(ctx context.Context) (done func(), err error) {
 	}
 	if why := rotation.Unfit(f.report, f.state.Files(), gha.Version, published.Clock(f.repo, f.Run), f.inputs.MaxEvidenceAge); why != "" {
 		return done, fmt.Errorf("the report %s is no evidence of what is published now, so nothing was judged: %s", name, why)
+	}
+	if db, ok := audit.DatabaseOf(f.report); ok && db.Table != f.inputs.Table && !strings.HasSuffix(db.Table, "."+f.inputs.Table) {
+		return done, fmt.Errorf("the report %s is about table %s, and the input table says %s: give the report of that table", name, db.Table, f.inputs.Table)
 	}
 	switch {
 	case f.inputs.CheckpointBranch != "" && f.inputs.CheckpointPath != "":

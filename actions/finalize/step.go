@@ -52,6 +52,10 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
 		CheckpointGiven: f.terms.Checkpoint != nil, MergedAt: mergedAt, ReadAt: f.readAt, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
 	}
+	if _, ok := audit.DatabaseOf(f.report); !ok {
+		newest := rotation.Newest(f.report)
+		facts.Until = &newest
+	}
 	if f.terms.Checkpoint == nil && f.inputs.CheckpointBranch != "" {
 		facts.LostCheckpoint = "branch " + f.inputs.CheckpointBranch
 	}

@@ -77,6 +77,10 @@ type Facts struct {
 	// ReadAt is when the reading of the chain began, if that was some time ago:
 	// what has been signed since Report does not show. Zero is now.
 	ReadAt time.Time
+	// Until is the latest time that an event of an export claims: what has been
+	// signed since nobody can tell from it, whenever it was read. It is zero if
+	// none claims any, and nil for a table, which shows all up to its reading.
+	Until *time.Time
 }
 
 // AsOf is the time that the facts are of.
@@ -85,6 +89,14 @@ func (f Facts) AsOf() time.Time {
 		return f.Now
 	}
 	return f.ReadAt
+}
+
+// seen is up to when the chain was looked at.
+func (f Facts) seen() time.Time {
+	if f.Until == nil || f.Until.After(f.AsOf()) {
+		return f.AsOf()
+	}
+	return *f.Until
 }
 
 // Trail is CloudTrail's evidence.
@@ -188,7 +200,7 @@ func Evaluate(f Facts) Assessment {
 		a.Phase = Published
 	case old.LastPosition > fresh.LastPosition:
 		a.Phase = Draining
-	case f.AsOf().Before(a.DueAt):
+	case f.seen().Before(a.DueAt):
 		a.Phase = Retiring
 	default:
 		a.Phase = Active
@@ -270,6 +282,10 @@ func overlap(f Facts, a Assessment, from time.Time) Gate {
 		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), MaxSkew, stamp(f.AsOf()))
 	case f.AsOf().Before(a.DueAt):
 		g.State, g.Detail = Waiting, fmt.Sprintf("until %s (%s from %s, when the outgoing signer was last seen or the incoming one first)", stamp(a.DueAt), length, stamp(from))
+	case f.Until != nil && f.Until.IsZero():
+		g.State, g.Detail = Unproven, "no event of this export says when it was written, so it may be of any age; export created_at too, or read the database"
+	case f.seen().Before(a.DueAt):
+		g.State, g.Detail = Waiting, fmt.Sprintf("the overlap was over at %s, and the newest event of this export is of %s: what was signed in between it does not show. Export the chain again, with an event of after that time, or read the database", stamp(a.DueAt), stamp(f.seen()))
 	default:
 		g.State, g.Detail = Passed, fmt.Sprintf("%s since %s", length, stamp(from))
 	}

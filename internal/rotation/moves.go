@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 )
@@ -25,6 +26,14 @@ func SignersSeen(r *chain.Report) string {
 		ids[i] = fmt.Sprintf("%s (%d)", id, r.Signers[id].Events)
 	}
 	return join(ids)
+}
+
+// Newest is the latest time that an event of a chain claims, zero if none does.
+func Newest(r *chain.Report) (t time.Time) {
+	for _, use := range r.Signers {
+		t = latest(&t, use.LastCreatedAt, use.LastNotBefore)
+	}
+	return t
 }
 
 // DeploySettings are the four settings that make the service sign with s, in
