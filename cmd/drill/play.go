@@ -129,7 +129,7 @@ func (w *world) finalizeInputs(phase string) map[string]string {
 func archive(ctx context.Context, t *timeline, w *world) error {
 	return t.play(
 		step{"finalize waits: the overlap is not over", func() (string, error) { return w.finalize(ctx, "retired") }},
-		wait(ctx),
+		wait(ctx, w, w.newARN),
 		step{"finalize: every gate is passed, pull request", func() (string, error) {
 			r, err := w.act(ctx, 0, "finalize", out, w.finalizeInputs("finalizable"))
 			if err == nil {

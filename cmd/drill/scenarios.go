@@ -94,7 +94,7 @@ func leaveBehind(ctx context.Context, t *timeline, w *world) error {
 	if err := t.play(
 		step{"the old signer signs again", func() (string, error) { return "50 events", w.sign(ctx, w.oldARN, 50) }},
 		step{"finalize waits: the overlap is not over", func() (string, error) { return w.finalize(ctx, "rolled-back") }},
-		wait(ctx)); err != nil {
+		wait(ctx, w, w.oldARN)); err != nil {
 		return err
 	}
 	if err := w.propose(ctx, t, "finalize: the signer that was left behind, pull request", "finalize", w.finalizeInputs("left-behind")); err != nil {
@@ -109,14 +109,18 @@ func leaveBehind(ctx context.Context, t *timeline, w *world) error {
 	}})
 }
 
-// wait lets the overlap pass.
-func wait(ctx context.Context) step {
+// wait lets the overlap pass. The event that follows shows in an export, too,
+// that it was made after that.
+func wait(ctx context.Context, w *world, signing string) step {
 	return step{"the overlap passes", func() (string, error) {
 		select {
 		case <-time.After(overlap + time.Second):
 		case <-ctx.Done():
 		}
-		return overlap.String(), ctx.Err()
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		return overlap.String(), w.sign(ctx, signing, 1)
 	}}
 }
 
