@@ -460,7 +460,7 @@ func parallel(ts *testscript.TestScript, neg bool, args []string) {
 					done++
 				case 3:
 					undecided++
-					ts.Logf("seed %d: %s", seed, o.log)
+					ts.Logf("seed %d: %s", seed, strings.TrimSpace(masks.ReplaceAllString(o.log, "")))
 				}
 				// A run may say that all is well before the others have ended; how
 				// many pull requests there are is told below.
