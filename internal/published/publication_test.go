@@ -90,3 +90,49 @@ func TestVerifiers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What was published since a declaration is read where a verifier is behind, past
+// a commit that leaves nothing sound; GitHub's silence is an error.
+func TestTrusting(t *testing.T) {
+	bound := strings.NewReplacer(`"retired", "boundary"`, `"compromised", "boundary"`, "2026-", "2001-").Replace(archiveOf(entry("stolen", 3)))
+	g, repo := serve(t, map[string]string{"kernel/tools/signers.json": registryOf(entry("a", 1), entry("b", 2)), "kernel/tools/signers.archive.json": bound})
+	now := time.Now()
+	look := func(digest string) (*published.State, rotation.Verifier) {
+		t.Helper()
+		s, err := published.Base(ctx, repo, "", paths, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, rotation.Verifier{URL: "https://v/", RegistrySHA256: digest}
+	}
+	first, _ := look("")
+	for _, text := range []string{"{", registryOf(entry("a", 1))} {
+		if _, err := g.CommitFile("main", "kernel/tools/signers.json", text, "octocat"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for digest, alarms := range map[string]int{first.Registry.SHA256(): 0, strings.Repeat("ab", 32): 1} {
+		s, v := look(digest)
+		if fs, err := s.Trusting(ctx, repo, []rotation.Verifier{v}, now); err != nil || len(fs) != alarms {
+			t.Errorf("%s: %v, %v", digest, fs, err)
+		}
+	}
+	s, v := look(first.Registry.SHA256())
+	asked := len(g.Requests())
+	if fs, err := s.Trusting(ctx, repo, []rotation.Verifier{{URL: "https://v/", RegistrySHA256: s.Registry.SHA256()}}, now); err != nil || len(fs) != 0 || len(g.Requests()) != asked {
+		t.Errorf("a verifier that serves what is published: %v, %v, %d requests", fs, err, len(g.Requests())-asked)
+	}
+	for _, path := range []string{"/commits", "/git/blobs/"} {
+		s, _ := look("")
+		g.SetFault(func(r *http.Request, _ int) *githubtest.Fault {
+			if !strings.Contains(r.URL.Path, path) {
+				return nil
+			}
+			return &githubtest.Fault{Status: http.StatusForbidden, Body: `{"message": "Resource not accessible by integration"}`}
+		})
+		if fs, err := s.Trusting(ctx, repo, []rotation.Verifier{v}, now); err == nil || exit(err) != 3 || len(fs) != 1 {
+			t.Errorf("%s fails: %v, %v", path, fs, err)
+		}
+		g.SetFault(nil)
+	}
+}

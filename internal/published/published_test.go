@@ -49,15 +49,10 @@ func record(id, outgoing, incoming string) rotation.Record {
 	return r
 }
 
-// read puts files below kernel/tools into a repository and reads what it has
-// published.
-func read(t *testing.T, missing bool, files map[string]string) (*published.State, error) {
+// serve puts files into a repository.
+func serve(t *testing.T, files map[string]string) (*githubtest.Server, *pullrequest.Repo) {
 	t.Helper()
-	all := map[string]string{"README.md": "# kernel\n"}
-	for name, text := range files {
-		all["kernel/tools/"+name] = text
-	}
-	g, err := githubtest.New(githubtest.Options{Files: all, Token: "t"})
+	g, err := githubtest.New(githubtest.Options{Files: files, Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +61,18 @@ func read(t *testing.T, missing bool, files map[string]string) (*published.State
 	if err != nil {
 		t.Fatal(err)
 	}
+	return g, repo
+}
+
+// read puts files below kernel/tools into a repository and reads what it has
+// published.
+func read(t *testing.T, missing bool, files map[string]string) (*published.State, error) {
+	t.Helper()
+	all := map[string]string{"README.md": "# kernel\n"}
+	for name, text := range files {
+		all["kernel/tools/"+name] = text
+	}
+	g, repo := serve(t, all)
 	s, err := published.Base(ctx, repo, "", paths, missing)
 	if v := g.Violations(); len(v) > 0 {
 		t.Error(v)

@@ -143,15 +143,7 @@ func TestExplainLeavesBetterAdvice(t *testing.T) {
 // rows that its key has signed, and no others.
 func TestExplainWhoseKeySigned(t *testing.T) {
 	long, longer := strings.Repeat("l", 256), strings.Repeat("l", 255)+"x"
-	g, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{"kernel/tools/signers.json": registryOf(entry("a", 1), entry(longer, 9))}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
-	repo, err := pullrequest.Open(pullrequest.Options{APIURL: g.URL(), Token: "t", Repository: "acme/kernel"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g, repo := serve(t, map[string]string{"kernel/tools/signers.json": registryOf(entry("a", 1), entry(longer, 9))})
 	mac := `{"signerId": "mac", "algorithm": "hmac-sha256", "kmsKeyId": "arn:mac"}`
 	for key, entries := range map[string][]string{
 		"1": {entry("early", 7)},
