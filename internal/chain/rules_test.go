@@ -138,6 +138,16 @@ func damages() []damaged {
 		"error checkpoint-mismatch 1 x1", "error second-genesis 1 x1")
 	given(chain.Options{Anchors: []chain.Anchor{{Name: "boundary of old", Position: 3, Digest: e(3).digest}, {Name: "boundary of new", Position: 9, Digest: chain.Digest{2}}}},
 		"two boundaries, one of them beyond the end", s, "error truncated 9 ")
+	history := func(at ...int64) (o chain.Options) {
+		for _, n := range at {
+			o.Anchors = append(o.Anchors, chain.Anchor{Name: "history", Position: n, Digest: e(int(n)).digest})
+		}
+		return o
+	}
+	given(history(6, 4, 2), "every place of a history", s)
+	given(history(6, 5, 2), "places of a history are gone, the first says so", s[:4], "error truncated 6 ")
+	given(chain.Options{Anchors: append(history(6).Anchors, chain.Anchor{Name: "history", Position: 4, Digest: chain.Digest{1}})},
+		"an older place of a history is another's", s, "error checkpoint-mismatch 4 ")
 
 	// The rest.
 	add("empty", nil, "error empty-chain 0 ")
