@@ -14,22 +14,17 @@ package awskms
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/awsapi"
 	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/smithy-go/logging"
 )
 
 // Options sets the Region and the patience of a Client. The zero value takes
@@ -77,22 +72,12 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Settle == 0 {
 		o.Settle = settleTime
 	}
-	budget := patience.From(ctx)
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithRegion(o.Region),
-		config.WithLogger(logging.Nop{}), // the SDK's own is standard error
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(o.Timeout)),
-		config.WithRetryer(func() aws.Retryer {
-			return patient{retry.NewStandard(func(s *retry.StandardOptions) {
-				s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
-				s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
-			}), budget}
-		}))
+	cfg, err := awsapi.Config(ctx, o.Region, awsapi.Patience{Attempts: o.Attempts, Backoff: o.Backoff, Timeout: o.Timeout})
 	if err != nil {
-		return nil, &Error{Message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
+		return nil, &Error{Message: err.Error(), exit: 2, err: err}
 	}
-	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = sender{o.HTTPClient, budget} })
-	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), budget, o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
+	client := kms.NewFromConfig(cfg, func(to *kms.Options) { to.HTTPClient = awsapi.Sender(ctx, to.HTTPClient) })
+	return &Client{client, cfg.Region, local(client.Options().BaseEndpoint), patience.From(ctx), o.Attempts, o.Backoff, o.Settle, &sync.Map{}}, nil
 }
 
 // local tells whether an endpoint is on this machine.
@@ -103,15 +88,6 @@ func local(endpoint *string) bool {
 	}
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// cutOff lets the SDK try again when an answer ends in its middle. CreateKey is
-// exempt, as from every other retry of the SDK's.
-func cutOff(err error) aws.Ternary {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return aws.TrueTernary
-	}
-	return aws.UnknownTernary
 }
 
 // target is the key that a call is about, and where it is.
@@ -174,7 +150,7 @@ func (c *Client) known(ctx context.Context, keyID string, call func() error) err
 	}
 	_, err := c.eventually(ctx, func() (bool, error) {
 		err := call()
-		return !is(err, "NotFoundException"), err
+		return !awsapi.Is(err, "NotFoundException"), err
 	})
 	return err
 }

@@ -375,7 +375,7 @@ func TestUnreachable(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	_, err := c.Describe(short, "alias/x")
-	wantError(t, err, 3, "KMS DescribeKey of", "stopped before KMS answered")
+	wantError(t, err, 3, "KMS DescribeKey of", "stopped before the answer was whole")
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/awsapi"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -133,7 +134,7 @@ func (c *Client) Create(ctx context.Context, in Creation) (Created, error) {
 // keys with its tag.
 func (c *Client) look(ctx context.Context, in Creation) (done Created, keys []Key, err error) {
 	key, err := c.aliased(ctx, in)
-	if !is(err, "NotFoundException") {
+	if !awsapi.Is(err, "NotFoundException") {
 		return Created{Key: key, Alias: in.alias()}, nil, err
 	}
 	keys, err = c.tagged(ctx, in.RotationID)
@@ -179,10 +180,10 @@ func (c *Client) tagged(ctx context.Context, rotationID string) ([]Key, error) {
 			arn := aws.ToString(entry.KeyArn)
 			ours, err := c.hasTag(ctx, arn, rotationID)
 			switch {
-			case is(err, "AccessDeniedException"):
+			case awsapi.Is(err, "AccessDeniedException"):
 				denied = err
 				continue
-			case is(err, "NotFoundException"): // deleted meanwhile
+			case awsapi.Is(err, "NotFoundException"): // deleted meanwhile
 				continue
 			case err != nil:
 				return nil, err
@@ -264,7 +265,7 @@ func (c *Client) createKey(ctx context.Context, in Creation) (Key, error) {
 			if found || err != nil {
 				return key, err
 			}
-		case throttled(err):
+		case awsapi.Throttled(failure.Code):
 			if err := c.wait(ctx, c.backoff, err); err != nil {
 				return Key{}, t.fail(operation, err)
 			}
@@ -291,7 +292,7 @@ func (c *Client) lost(ctx context.Context, in Creation, failure *Error) (key Key
 	})
 	if err != nil {
 		err = fmt.Errorf("%w; a key with the tag %s=%s may exist all the same, and could not be looked for (%s): running this again finds it",
-			failure, RotationTag, in.RotationID, oneLine(err.Error()))
+			failure, RotationTag, in.RotationID, awsapi.OneLine(err.Error()))
 	}
 	return key, found, err
 }
@@ -303,16 +304,16 @@ func (c *Client) commit(ctx context.Context, in Creation, key Key) (Key, error) 
 	// "Not found" is a new key, or then a new alias, that does not show yet.
 	_, err := c.eventually(ctx, func() (bool, error) {
 		_, err := c.kms.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(in.alias()), TargetKeyId: &key.ARN}, t.here)
-		return !is(err, "NotFoundException"), err
+		return !awsapi.Is(err, "NotFoundException"), err
 	})
-	if err != nil && !is(err, "AlreadyExistsException") {
+	if err != nil && !awsapi.Is(err, "AlreadyExistsException") {
 		return Key{}, t.fail("CreateAlias", err)
 	}
 	var winner Key
 	_, err = c.eventually(ctx, func() (bool, error) {
 		var err error
 		winner, err = c.aliased(ctx, in)
-		return !is(err, "NotFoundException"), err
+		return !awsapi.Is(err, "NotFoundException"), err
 	})
 	return winner, err
 }

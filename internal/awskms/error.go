@@ -1,17 +1,15 @@
 package awskms
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/awsapi"
 	"github.com/agent-manager/audit-signer-rotation/internal/patience"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -76,31 +74,14 @@ var advices = map[string]advice{
 func (t target) fail(operation string, err error) *Error {
 	e := &Error{exit: 3, err: err}
 	var api smithy.APIError
-	var reason, todo string
-	switch {
-	case strings.Contains(err.Error(), "get identity"):
-		reason = "no usable AWS credentials: " + rootCause(err)
-		todo = "give this job credentials, for example with aws-actions/configure-aws-credentials, and check the role's trust policy"
-	case errors.As(err, &api):
+	if errors.As(err, &api) {
 		e.Code = api.ErrorCode()
-		reason = e.Code + ": " + api.ErrorMessage()
-		todo = e.advise(operation)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		reason = "stopped before KMS answered (" + rootCause(err) + ")"
-		todo = "run this again, with more time if it ran out"
-	default:
-		reason = "no usable answer: " + rootCause(err)
-		todo = "check the network and AWS_ENDPOINT_URL_KMS, then run this again"
 	}
-	var tried *retry.MaxAttemptsError
-	if errors.As(err, &tried) {
-		reason += fmt.Sprintf(" (%d attempts)", tried.Attempt)
+	reason, todo := awsapi.Explain(err, "AWS_ENDPOINT_URL_KMS", func(string) string { return e.advise(operation) })
+	if _, ok := errors.AsType[*patience.Spent](err); ok {
+		e.exit = 3
 	}
-	if spent, ok := errors.AsType[*patience.Spent](err); ok {
-		reason += "; " + spent.Due()
-		todo, e.exit = "run this again later", 3
-	}
-	e.Message = t.name(operation) + ": " + oneLine(reason) + "; " + todo
+	e.Message = t.name(operation) + ": " + reason + "; " + todo
 	return e
 }
 
@@ -113,7 +94,7 @@ func (e *Error) advise(operation string) string {
 		}
 		return "allow " + action + " for this role, in its IAM policy and in the key policy"
 	}
-	if throttled(e.err) {
+	if awsapi.Throttled(e.Code) {
 		return "KMS is throttling this account: run this again in a minute"
 	}
 	if a, ok := advices[e.Code]; ok {
@@ -140,26 +121,11 @@ func (t target) name(operation string) string {
 	return fmt.Sprintf("KMS %s of %q in %s", operation, t.keyID, t.region)
 }
 
-// is tells whether err is AWS's error of that name.
-func is(err error, code string) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == code
-}
-
-func throttled(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	_, ok := retry.DefaultThrottleErrorCodes[api.ErrorCode()]
-	return ok && api.ErrorCode() != "LimitExceededException" // a quota, not a rate
-}
-
 // applied says whether a call that failed may have been carried out all the
 // same: the request may have been sent, and no refusal came back.
 func applied(err error) bool {
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" || strings.Contains(err.Error(), "get identity") {
+	if errors.As(err, &dial) && dial.Op == "dial" || awsapi.WithoutCredentials(err) {
 		return false
 	}
 	var answer *smithyhttp.ResponseError
@@ -168,26 +134,4 @@ func applied(err error) bool {
 		return status < 400 || status >= 500 || status == http.StatusRequestTimeout
 	}
 	return true
-}
-
-// rootCause is the innermost text of an error, without the address that was
-// asked.
-func rootCause(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err.Error()
-	}
-	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		err = inner
-	}
-	return err.Error()
-}
-
-// oneLine keeps what a server says to one line of bearable length.
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > 600 {
-		s = strings.ToValidUTF8(s[:600], "") + "…"
-	}
-	return strings.TrimRight(s, ".")
 }

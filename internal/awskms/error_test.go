@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/aws/smithy-go"
@@ -40,14 +39,5 @@ func TestApplied(t *testing.T) {
 		if got := applied(c.err); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
-	}
-}
-
-func TestOneLine(t *testing.T) {
-	if got := oneLine(" a\n\tb. "); got != "a b" {
-		t.Errorf("got %q", got)
-	}
-	if got := oneLine(strings.Repeat("é", 400)); len(got) > 610 || !strings.HasSuffix(got, "é…") {
-		t.Errorf("%d bytes, ending %q", len(got), got[len(got)-8:])
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/awsapi"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
@@ -149,7 +150,7 @@ func (c *Client) PublicKey(ctx context.Context, keyID string) (pubkey.Key, error
 		out, err = c.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: &keyID}, t.here)
 		return err
 	})
-	if is(err, "UnsupportedOperationException") {
+	if awsapi.Is(err, "UnsupportedOperationException") {
 		return pubkey.Key{}, t.refuse("KMS exports no public key of it, as it is for HMAC or encryption; choose a key for signing")
 	}
 	if err != nil {

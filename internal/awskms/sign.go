@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/awsapi"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -35,7 +36,7 @@ func (c *Client) Sign(ctx context.Context, keyID string, alg pubkey.Algorithm, d
 // made (DryRun). It needs what Sign needs.
 func (c *Client) CheckSigning(ctx context.Context, keyID string, alg pubkey.Algorithm) error {
 	_, err := c.sign(ctx, keyID, alg, [32]byte{}, aws.Bool(true))
-	if is(err, "DryRunOperationException") {
+	if awsapi.Is(err, "DryRunOperationException") {
 		return nil
 	}
 	if err == nil {
@@ -99,7 +100,7 @@ func (c *Client) VerifyMAC(ctx context.Context, keyID string, digest [32]byte, m
 	out, err := c.kms.VerifyMac(ctx, &kms.VerifyMacInput{
 		KeyId: &keyID, Message: digest[:], Mac: mac, MacAlgorithm: types.MacAlgorithmSpecHmacSha256,
 	}, t.here)
-	if is(err, "KMSInvalidMacException") {
+	if awsapi.Is(err, "KMSInvalidMacException") {
 		return false, nil
 	}
 	if err != nil {

@@ -20,16 +20,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/agent-manager/audit-signer-rotation/internal/patience"
+	"github.com/agent-manager/audit-signer-rotation/internal/awsapi"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/cloudtrail/types"
-	"github.com/aws/smithy-go/logging"
 )
 
 // Options sets the patience of a Client. The zero value suits production.
@@ -71,20 +67,11 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if o.Pace == 0 {
 		o.Pace = pace
 	}
-	budget := patience.From(ctx)
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithLogger(logging.Nop{}), // the SDK's own is standard error
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(o.Timeout)),
-		config.WithRetryer(func() aws.Retryer {
-			return patient{retry.NewStandard(func(s *retry.StandardOptions) {
-				s.MaxAttempts, s.MaxBackoff = o.Attempts, o.Backoff
-				s.Retryables = append(s.Retryables, retry.IsErrorRetryableFunc(cutOff))
-			}), budget}
-		}))
+	cfg, err := awsapi.Config(ctx, "", awsapi.Patience{Attempts: o.Attempts, Backoff: o.Backoff, Timeout: o.Timeout})
 	if err != nil {
-		return nil, &Error{message: "the AWS settings cannot be read: " + oneLine(err.Error()) + "; check AWS_PROFILE and the AWS configuration files", exit: 2, err: err}
+		return nil, &Error{err.Error(), 2, err}
 	}
-	trail := cloudtrail.NewFromConfig(cfg, func(o *cloudtrail.Options) { o.HTTPClient = sender{o.HTTPClient, budget} })
+	trail := cloudtrail.NewFromConfig(cfg, func(to *cloudtrail.Options) { to.HTTPClient = awsapi.Sender(ctx, to.HTTPClient) })
 	return &Client{trail: trail, pace: o.Pace}, nil
 }
 
