@@ -240,14 +240,21 @@ func oneProposal(_, is moment) string {
 // record finds the rotation that a commit is about.
 var record = regexp.MustCompile(`rotations/([^ ]+)\.json|Rotation ([^ :]+):`)
 
-// operation is what a pull request does: to which rotation.
-func operation(branch, title, message string) string {
-	what := strings.Split(branch, "/")[1] + ": " + title
+// operation is what a pull request does: to which signer, of which rotation, and
+// with which key, if it publishes one. One id proposed with two keys are two.
+func operation(branch, title, message, body string) string {
+	kind := strings.Split(branch, "/")[1]
+	what := kind + ": " + title
 	if m := record.FindStringSubmatch(message); m != nil {
 		what += " of rotation " + m[1] + m[2]
 	}
+	if kind == "add-signer" {
+		what += " with " + kmsKey.FindString(body)
+	}
 	return what
 }
+
+var kmsKey = regexp.MustCompile(`arn:aws:kms:[a-z0-9:/-]+`)
 
 // TestLaws breaks each law on purpose: it says so, and none is broken before.
 func TestLaws(t *testing.T) {

@@ -225,7 +225,7 @@ func (h *history) look() (was moment) {
 	}
 	for _, p := range h.github.Pulls() {
 		if p.State == "open" {
-			is.open = append(is.open, operation(p.Branch, p.Title, h.github.Head(p.Branch).Message))
+			is.open = append(is.open, operation(p.Branch, p.Title, h.github.Head(p.Branch).Message, p.Body))
 		}
 	}
 	if commit := h.github.Head("main").ID; commit != is.main {
