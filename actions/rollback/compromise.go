@@ -58,7 +58,12 @@ type affected struct {
 func (u undoing) declare(ctx context.Context, change pullrequest.Change, move rotation.Move, boundary rotation.Mark, files rotation.Files) (_ rotation.Move, beyond affected, p pullrequest.Proposal, err error) {
 	was, tip := u.earlier(ctx, change, move.Record.ID)
 	change.Tip = tip
-	moves := []rotation.Move{move}
+	// Whatever boundary it keeps, a rerun keeps the time of the run before it.
+	own, err := rotation.Compromise(u.in.SignerID, boundary, was, files)
+	if err != nil {
+		return move, beyond, p, gha.Misuse("%w", err)
+	}
+	moves := []rotation.Move{own}
 	// A run after this one writes the same, also when the chain has grown; a
 	// boundary that lies further on than this run's is nobody's to keep.
 	if was.Boundary != nil && (u.in.TrustedUntil == "head" && was.Boundary.Position < boundary.Position || *was.Boundary == boundary) {
@@ -66,7 +71,7 @@ func (u undoing) declare(ctx context.Context, change pullrequest.Change, move ro
 		if err != nil {
 			return move, beyond, p, gha.Misuse("%w", err)
 		}
-		moves = []rotation.Move{kept, move}
+		moves = []rotation.Move{kept, own}
 	}
 	for i := range moves {
 		move = moves[i]
