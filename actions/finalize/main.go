@@ -154,7 +154,7 @@ func (f *finalizer) ask(ctx context.Context) (err error) {
 // proposed are the rotations that wait for a review. They are shown where nothing
 // else is, as a courtesy: where they cannot be read, the log says so.
 func (f *finalizer) proposed(ctx context.Context) (list []report.Status) {
-	proposals, err := f.state.Proposed(ctx, f.repo)
+	proposals, err := f.state.Proposed(ctx, f.repo, nil)
 	if err != nil {
 		f.Logf("note: whether a rotation is proposed is not known: %v", err)
 	}

@@ -2,6 +2,7 @@ package published
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -18,11 +19,10 @@ type Proposed struct {
 }
 
 // Proposed reads the rotations that open pull requests would publish on the
-// branch, the newest first. What a branch holds that is no record is not one, and
-// of very many files not all are read.
-func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo) (list []Proposed, err error) {
-	left := 2 * sightingPulls
-	open, err := repo.Proposed(ctx, "add-signer")
+// branch, the newest first; only those whose id is wanted, nil for all. What a branch holds
+// that is no record is not one, and of very many files not all are read.
+func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted func(id string) bool) (list []Proposed, err error) {
+	open, err := repo.OpenProposals(ctx, "add-signer")
 	if err != nil {
 		return nil, err
 	}
@@ -31,25 +31,33 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo) (list []Pr
 			continue
 		}
 		names, err := repo.ReadDir(ctx, pr.Commit, s.Paths.Rotations)
-		if err != nil {
+		if err != nil && !misshapen(err) {
 			return nil, err
 		}
-		for _, name := range names {
-			if !strings.HasSuffix(name, ".json") || slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.ID+".json" == name }) {
-				continue
-			}
-			if left--; left < 0 {
-				return list, nil
-			}
+		ids := slices.DeleteFunc(names, func(name string) bool {
+			id, isRecord := strings.CutSuffix(name, ".json")
+			return !isRecord || s.Recorded(id) || wanted != nil && !wanted(id)
+		})
+		for _, name := range ids[:min(len(ids), proposedRecords)] {
 			file := path.Join(s.Paths.Rotations, name)
 			text, found, err := repo.ReadFile(ctx, pr.Commit, file, jsondoc.MaxSize)
-			if err != nil {
+			if err != nil && !misshapen(err) {
 				return nil, err
 			}
-			if rec, err := rotation.ParseRecord(file, text); found && err == nil {
+			if rec, wrong := rotation.ParseRecord(file, text); err == nil && found && wrong == nil && rec.ID+".json" == name {
 				list = append(list, Proposed{rec, pr})
 			}
 		}
 	}
 	return list, nil
+}
+
+// proposedRecords bounds how many records of one pull request are read.
+const proposedRecords = 20
+
+// misshapen tells whether an error is about what a branch holds, which is
+// anybody's to write, not about whether it could be read.
+func misshapen(err error) bool {
+	var coded interface{ ExitCode() int }
+	return errors.As(err, &coded) && coded.ExitCode() == 2
 }

@@ -104,7 +104,7 @@ func sight(ctx context.Context, repo *pullrequest.Repo, p Paths, branch string, 
 	if len(ids) == 0 {
 		return nil
 	}
-	open, err := repo.Proposed(ctx, "add-signer")
+	open, err := repo.OpenProposals(ctx, "add-signer")
 	if err != nil {
 		return err
 	}

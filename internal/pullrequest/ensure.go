@@ -285,9 +285,9 @@ func (r *Repo) find(ctx context.Context, branch string) (*github.PullRequest, er
 	}
 }
 
-// Proposed lists the open pull requests of an operation, the newest first, from
+// OpenProposals lists the open pull requests of an operation, the newest first, from
 // this repository's own branches; where some hundreds are open, among the newest.
-func (r *Repo) Proposed(ctx context.Context, operation string) ([]Proposal, error) {
+func (r *Repo) OpenProposals(ctx context.Context, operation string) ([]Proposal, error) {
 	var list []Proposal
 	opts := &github.PullRequestListOptions{State: "open", ListOptions: github.ListOptions{PerPage: 100}}
 	for range proposedPages {
@@ -307,7 +307,7 @@ func (r *Repo) Proposed(ctx context.Context, operation string) ([]Proposal, erro
 	return list, nil
 }
 
-// proposedPages bounds what Proposed asks for.
+// proposedPages bounds what OpenProposals asks for.
 const proposedPages = 5
 
 // write carries out one change of state. An answer that leaves open whether it
