@@ -32,11 +32,18 @@ func (u undoing) compromise(ctx context.Context) error {
 	if err != nil {
 		return gha.Misuse("%w", err)
 	}
-	own := move
+	id, signer := move.Record.ID, move.Record.Rollback.Compromised.ID
 	var beyond affected
-	p, err := u.through(ctx, "compromise", move.Record.Rollback.Compromised.ID, move.Record.ID, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
-		move, beyond, p, err = u.declare(ctx, change, own, boundary, files)
-		return p, err
+	p, err := u.through(ctx, "compromise", signer, id, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
+		change.Title = published.Title("Compromised audit signer", signer)
+		was, tip := u.earlier(ctx, change, id)
+		change.Tip = tip
+		if move, beyond, err = u.declare(ctx, boundary, was, files); err != nil {
+			return p, err
+		}
+		return u.propose(ctx, change, move, func(p report.Proposal) string {
+			return report.Compromise(p, beyond.list, beyond.total, beyond.unread)
+		})
 	})
 	if err != nil {
 		return err
@@ -54,45 +61,33 @@ type affected struct {
 	unread string
 }
 
-// declare looks, decides and proposes.
-func (u undoing) declare(ctx context.Context, change pullrequest.Change, move rotation.Move, boundary rotation.Mark, files rotation.Files) (_ rotation.Move, beyond affected, p pullrequest.Proposal, err error) {
-	was, tip := u.earlier(ctx, change, move.Record.ID)
-	change.Tip = tip
-	// Whatever boundary it keeps, a rerun keeps the time of the run before it.
-	own, err := rotation.Compromise(u.in.SignerID, boundary, was, files)
-	if err != nil {
-		return move, beyond, p, gha.Misuse("%w", err)
-	}
-	moves := []rotation.Move{own}
-	// A run after this one writes the same, also when the chain has grown; a
-	// boundary that lies further on than this run's is nobody's to keep.
+// declare looks and decides; was is what an earlier run has declared. A run after
+// this one writes the same, also when the chain has grown: it keeps the time of the
+// run before it, and its boundary where the chain has it and this run's does not
+// lie before it.
+func (u undoing) declare(ctx context.Context, boundary rotation.Mark, was rotation.Rollback, files rotation.Files) (move rotation.Move, beyond affected, err error) {
+	boundaries := []rotation.Mark{boundary}
 	if was.Boundary != nil && (u.in.TrustedUntil == "head" && was.Boundary.Position < boundary.Position || *was.Boundary == boundary) {
-		kept, err := rotation.Compromise(u.in.SignerID, *was.Boundary, was, files)
-		if err != nil {
-			return move, beyond, p, gha.Misuse("%w", err)
-		}
-		moves = []rotation.Move{kept, own}
+		boundaries = []rotation.Mark{*was.Boundary, boundary}
 	}
-	for i := range moves {
-		move = moves[i]
+	for i, boundary := range boundaries {
+		if move, err = rotation.Compromise(u.in.SignerID, boundary, was, files); err != nil {
+			return move, beyond, gha.Misuse("%w", err)
+		}
 		after, err := registry.Load(u.state.Paths.Registry, move.Registry, u.state.Paths.Archive, move.Archive)
 		if err != nil {
-			return move, beyond, p, err
+			return move, beyond, err
 		}
 		beyond, err = u.affected(ctx, after, *move.Record.Rollback.Boundary)
 		if err == nil {
 			break
 		}
-		if _, own := errors.AsType[*noEvent](err); !own || i == len(moves)-1 {
-			return move, beyond, p, err
+		if _, missing := errors.AsType[*noEvent](err); !missing || i == len(boundaries)-1 {
+			return move, beyond, err
 		}
-		u.Logf("note: branch %s names a boundary that the chain does not have; it is not taken over", change.Branch())
+		u.Logf("note: the branch of an earlier run names a boundary that the chain does not have; it is not taken over")
 	}
-	change.Title = published.Title("Compromised audit signer", move.Record.Rollback.Compromised.ID)
-	p, err = u.propose(ctx, change, move, func(p report.Proposal) string {
-		return report.Compromise(p, beyond.list, beyond.total, beyond.unread)
-	})
-	return move, beyond, p, err
+	return move, beyond, nil
 }
 
 // declared finds what a merged pull request has declared already.
