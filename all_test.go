@@ -87,7 +87,7 @@ var rooms = map[string]room{
 	"internal/jsondoc":     {1, pure},
 	"internal/pullrequest": {1, adapter},
 	"internal/readiness":   {1, adapter},
-	"schemas":              {1, pure},
+	"schemas":              {2, pure},
 
 	"internal/patience": {0, pure},
 

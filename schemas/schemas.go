@@ -2,17 +2,19 @@
 // project reads and writes, and checks documents against them.
 //
 // It is the second opinion beside the rules in code: a schema refuses shapes
-// that nobody thought of. It neither sees duplicate names nor knows lines; the
-// documents come from package jsondoc, which does.
+// that nobody thought of. It neither sees duplicate names nor knows lines;
+// package jsondoc does, and a Form asks both.
 package schemas
 
 import (
 	"bytes"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/xeipuuv/gojsonschema"
 )
 
@@ -36,6 +38,40 @@ const (
 	Step       Name = "step"
 	SARIF      Name = "sarif"
 )
+
+// Form is a kind of document that is read into a Go value.
+type Form struct {
+	Schema Name
+	// Is and Else are for people: "not a checkpoint: ", the reason, "; restore it".
+	Is, Else string
+}
+
+// Decode reads a document into v, strictly, and refuses what is not of the form;
+// file is its path. Every error is a *jsondoc.Error.
+func (f Form) Decode(file string, src []byte, v any) error {
+	if _, err := jsondoc.Parse(file, src); err != nil {
+		return err
+	}
+	violations, err := Violations(f.Schema, src)
+	if err != nil {
+		return f.Refuse(file, err.Error())
+	}
+	if len(violations) > 0 {
+		return f.Refuse(file, violations[0].String())
+	}
+	if err := json.Unmarshal(src, v); err != nil {
+		return f.Refuse(file, err.Error())
+	}
+	return nil
+}
+
+// Refuse is the error for a document that is not of the form, and why.
+func (f Form) Refuse(file, why string) error {
+	return &jsondoc.Error{File: file, Message: "not " + f.Is + ": " + why + "; " + f.Else}
+}
+
+// Restore is what to do about a broken file that is kept under version control.
+const Restore = "repair the file, or restore it from its history"
 
 // Violation is one place at which a document is not what its schema asks for.
 type Violation struct {

@@ -180,3 +180,33 @@ func TestSchemaFiles(t *testing.T) {
 		}
 	}
 }
+
+// A form takes what jsondoc, the schema and the Go type all take, and says in
+// each other case which file it was, why not, and what to do.
+func TestForm(t *testing.T) {
+	form := schemas.Form{Schema: schemas.Exceptions, Is: "a list of exceptions", Else: schemas.Restore}
+	list := func(more string) string {
+		return `{"version": 1, "exceptions": [{"rule": "fork", "eventId": "e", "digest": "` + hex64 + `", "reason": "r", "approvedBy": "a", "approvedAt": ` + at + more + `}]}`
+	}
+	var good struct{ Exceptions []struct{ EventID string } }
+	for name, c := range map[string]struct {
+		document string
+		into     any
+		refusal  string
+	}{
+		"good":               {list(""), &good, ""},
+		"a name twice":       {list(`, "rule": "fork"`), &good, "x.json:1"},
+		"against the schema": {list(`, "more": 1`), &good, "x.json: not a list of exceptions: /exceptions/0: Additional property more is not allowed; repair the file"},
+		"beyond the type":    {list(""), &struct{ Version bool }{}, "x.json: not a list of exceptions: json: cannot unmarshal number"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := form.Decode("x.json", []byte(c.document), c.into)
+			if c.refusal == "" && (err != nil || len(good.Exceptions) != 1 || good.Exceptions[0].EventID != "e") {
+				t.Errorf("%+v, %v", good, err)
+			}
+			if c.refusal != "" && (err == nil || !strings.HasPrefix(err.Error(), c.refusal)) {
+				t.Errorf("%v, want %q", err, c.refusal)
+			}
+		})
+	}
+}

@@ -20,7 +20,6 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
-	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/patience"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -289,22 +288,12 @@ type Reviewed struct {
 	Resets     []checkpoint.Reset
 }
 
+var reviewedForm = schemas.Form{Schema: schemas.Exceptions, Is: "a list of exceptions", Else: schemas.Restore}
+
 // ParseReviewed reads audit-exceptions.json.
 func ParseReviewed(name string, src []byte) (list Reviewed, err error) {
-	if _, err := jsondoc.Parse(name, src); err != nil {
-		return list, err
-	}
-	violations, err := schemas.Violations(schemas.Exceptions, src)
-	if err != nil {
-		return list, err
-	}
-	if len(violations) > 0 {
-		return list, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + violations[0].String() + "; repair the file, or restore it from its history"}
-	}
-	if err := json.Unmarshal(src, &list); err != nil {
-		return list, &jsondoc.Error{File: name, Message: "not a list of exceptions: " + err.Error() + "; repair the file, or restore it from its history"}
-	}
-	return list, nil
+	err = reviewedForm.Decode(name, src, &list)
+	return list, err
 }
 
 // DatabaseOf is the table that a report is about, also where the report was read

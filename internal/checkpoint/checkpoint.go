@@ -66,6 +66,8 @@ type SignerPart struct {
 	LastPosition int64 `json:"lastPosition,omitempty"`
 }
 
+var form = schemas.Form{Schema: schemas.Checkpoint, Is: "a checkpoint", Else: schemas.Restore}
+
 // Parse reads a checkpoint strictly.
 func Parse(name string, src []byte) (*Checkpoint, error) {
 	doc, err := jsondoc.Parse(name, src)
@@ -75,17 +77,10 @@ func Parse(name string, src []byte) (*Checkpoint, error) {
 	if err := spelled(doc); err != nil {
 		return nil, err
 	}
-	violations, err := schemas.Violations(schemas.Checkpoint, src)
-	if err != nil {
-		return nil, err
-	}
-	if len(violations) > 0 {
-		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + violations[0].String() + "; repair the file, or restore it from its history"}
-	}
 	sum := sha256.Sum256(src)
 	c := &Checkpoint{name: name, sum: hex.EncodeToString(sum[:])}
-	if err := json.Unmarshal(src, c); err != nil {
-		return nil, &jsondoc.Error{File: name, Message: "not a checkpoint: " + err.Error() + "; repair the file, or restore it from its history"}
+	if err := form.Decode(name, src, c); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -1,7 +1,6 @@
 package rotation
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,28 +8,16 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
-	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
+var reportForm = schemas.Form{Schema: schemas.Report, Is: "a report of verify-chain", Else: "give the file that its report-path names"}
+
 // ParseReport reads what verify-chain has written to its report-path.
 func ParseReport(name string, src []byte) (*chain.Report, error) {
-	no := func(why string) error {
-		return &jsondoc.Error{File: name, Message: "not a report of verify-chain: " + why + "; give the file that its report-path names"}
-	}
-	if _, err := jsondoc.Parse(name, src); err != nil {
-		return nil, err
-	}
-	violations, err := schemas.Violations(schemas.Report, src)
-	if err != nil {
-		return nil, err
-	}
-	if len(violations) > 0 {
-		return nil, no(violations[0].String())
-	}
 	r := new(chain.Report)
-	if err := json.Unmarshal(src, r); err != nil {
-		return nil, no(err.Error())
+	if err := reportForm.Decode(name, src, r); err != nil {
+		return nil, err
 	}
 	return r, nil
 }

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
-	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
@@ -247,24 +246,16 @@ func SignerOf(s registry.Signer) Signer {
 	return out
 }
 
+var recordForm = schemas.Form{Schema: schemas.Rotation, Is: "a rotation record", Else: schemas.Restore}
+
 // ParseRecord reads a record strictly; name is its path.
 func ParseRecord(name string, src []byte) (Record, error) {
 	var r Record
-	if _, err := jsondoc.Parse(name, src); err != nil {
+	if err := recordForm.Decode(name, src, &r); err != nil {
 		return r, err
-	}
-	violations, err := schemas.Violations(schemas.Rotation, src)
-	if err != nil {
-		return r, err
-	}
-	if len(violations) > 0 {
-		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + violations[0].String() + "; repair the file, or restore it from its history"}
-	}
-	if err := json.Unmarshal(src, &r); err != nil {
-		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error() + "; repair the file, or restore it from its history"}
 	}
 	if err := r.Policy.Check(); err != nil {
-		return r, &jsondoc.Error{File: name, Message: "not a rotation record: " + err.Error() + "; repair the file, or restore it from its history"}
+		return r, recordForm.Refuse(name, err.Error())
 	}
 	return r, nil
 }
