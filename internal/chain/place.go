@@ -23,12 +23,13 @@ func (c *census) count(o *outcome) {
 
 // locate looks, in a second pass over the rows, for the events at both ends of
 // the segments: those that their first ones name as predecessors, and those
-// that name their last ones. A sound chain is one segment and needs no second
-// pass; neither does a table in so many pieces that nobody will look at each.
+// that name their last ones. In a shard it looks for what reviewed forks hang on,
+// too: a rival may be in another one. A sound chain is one segment and needs no
+// second pass; neither does a table in so many pieces that nobody will look at each.
 func (v *verification) locate(ctx context.Context, events iter.Seq2[Event, error]) error {
 	v.segments = v.joiner.finish()
 	v.second = newJoiner(v.limits, map[Digest]*site{})
-	if len(v.segments) < 2 || len(v.segments) > v.maxPieces {
+	if len(v.segments) < 2 && len(v.forks) == 0 || len(v.segments) > v.maxPieces {
 		return nil
 	}
 	for _, s := range v.segments {
@@ -36,6 +37,9 @@ func (v *verification) locate(ctx context.Context, events iter.Seq2[Event, error
 		if !s.genesis {
 			v.second.sites[s.prev] = &site{}
 		}
+	}
+	for _, prev := range v.forks {
+		v.second.sites[prev] = &site{}
 	}
 	digests := func(_ context.Context, h *hasher, b *batch) error {
 		b.outcomes = grow(b.outcomes, len(b.events))

@@ -37,8 +37,8 @@ type Part struct {
 	NonObjectPayloads int64   `json:"nonObjectPayloads,omitempty"`
 	Segments          []Piece `json:"segments"`
 	// Ends are the events at both ends of the segments, if there are several
-	// and not too many to look where they hang: so a fork within one shard is
-	// known as such.
+	// and not too many to look where they hang, and those that reviewed forks
+	// hang on: so these forks are known as such, and one within the shard.
 	Ends []End `json:"ends,omitempty"`
 	// Findings are those whose position is known or never will be, the first
 	// of each rule; the others wait in their segments.
@@ -143,6 +143,10 @@ func Shard(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Par
 	limits := most
 	limits.maxMarks, limits.maxPieces = shardMarks, shardPieces
 	v := newVerification(o, limits)
+	v.reviewed = map[Digest]bool{}
+	for _, x := range o.Exceptions {
+		v.reviewed[x.Digest] = x.Rule == RuleFork || v.reviewed[x.Digest]
+	}
 	if err := scan(ctx, events, max(1, v.Workers), v.examine, v.place); err != nil {
 		return nil, err
 	}

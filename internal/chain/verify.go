@@ -104,8 +104,10 @@ type verification struct {
 	segments   []*segment // what the joiner could not join further
 	second     *joiner    // knows where they hang
 	exceptions map[exceptionKey]*exception
-	from       *Anchor // of a resumed verification
-	apart      bool    // the rows were read in shards
+	from       *Anchor         // of a resumed verification
+	apart      bool            // the rows were read in shards
+	reviewed   map[Digest]bool // rivals in reviewed forks, in a shard
+	forks      []Digest        // what those of the shard's rows hang on
 	tally      tally
 	census     census
 	notObjects int64
@@ -178,6 +180,9 @@ func (v *verification) place(b *batch) error {
 			v.notObjects++
 		}
 		v.grade(e, o)
+		if v.reviewed[o.digest] && !o.unlinked && !o.genesis {
+			v.forks = append(v.forks, o.prev)
+		}
 		if o.unlinked {
 			for _, f := range o.findings {
 				v.tally.add(f)
