@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
 // gate is one run: what is judged, and against what.
@@ -31,8 +33,11 @@ type gate struct {
 	headTree   tree
 }
 
-// places are the paths of the three things to read.
+// places are the paths of the things to read.
 type places struct{ registry, archive, rotations string }
+
+// exceptions is the list of accepted findings, which has one place only.
+func (p places) exceptions() string { return path.Join(path.Dir(p.registry), "audit-exceptions.json") }
 
 // complete fills in what is not given: it stands beside the registry.
 func (p places) complete() places {
@@ -139,27 +144,59 @@ func (s *side) loadRecords(t tree, dir string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(folder)) {
 		file := path.Join(dir, name)
-		secrets, err := registry.Secrets(file, folder[name])
-		var rec rotation.Record
-		if err == nil && len(secrets) == 0 {
-			rec, err = rotation.ParseRecord(file, folder[name])
-		}
-		if err == nil && len(secrets) == 0 && rec.ID+".json" != name {
-			err = &jsondoc.Error{File: file, Message: "the record stands in another file than that of its id; rename it to <id>.json"}
-		}
-		var why *jsondoc.Error
-		switch {
-		case errors.As(err, &why):
-			s.findings = append(s.findings, finding.Finding{Rule: rotation.RuleRecord, Severity: finding.Error, File: file, Line: max(why.Line, 1), Col: max(why.Col, 1), Message: why.Message})
-		case err != nil:
+		found, err := readable(rotation.RuleRecord, file, folder[name], func() error {
+			rec, err := rotation.ParseRecord(file, folder[name])
+			if err == nil && rec.ID+".json" != name {
+				err = &jsondoc.Error{File: file, Message: "the record stands in another file than that of its id; rename it to <id>.json"}
+			}
+			if err == nil {
+				s.records = append(s.records, rec)
+			}
 			return err
-		case len(secrets) > 0:
-			s.findings = append(s.findings, secrets...)
-		default:
-			s.records = append(s.records, rec)
+		})
+		if err != nil {
+			return err
 		}
+		s.findings = append(s.findings, found...)
 	}
 	return nil
+}
+
+// accepted judges the list of accepted findings, which verifications of the chain
+// read: what they would stumble over is known before it is merged. A list that the
+// base has already, just so, is no reason to hold another change up.
+func (g *gate) accepted(ctx context.Context) ([]finding.Finding, error) {
+	file := g.at.exceptions()
+	text, err := g.headTree.file("exceptions", file)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	found, err := readable(trust.RuleExceptions, file, text, func() error {
+		_, err := trust.ParseReviewed(file, text)
+		return err
+	})
+	if err != nil || len(found) == 0 || g.base == "" {
+		return found, err
+	}
+	if was, err := commitTree(ctx, g.base).file("exceptions", file); err == nil && bytes.Equal(was, text) {
+		for i := range found {
+			found[i].Severity = finding.Warning
+		}
+	}
+	return found, nil
+}
+
+// readable makes findings of secrets in a file, and of what keeps parse from
+// reading it.
+func readable(rule, file string, text []byte, parse func() error) ([]finding.Finding, error) {
+	secrets, err := registry.Secrets(file, text)
+	if err == nil && len(secrets) == 0 {
+		err = parse()
+	}
+	if why, ok := errors.AsType[*jsondoc.Error](err); ok {
+		return []finding.Finding{{Rule: rule, Severity: finding.Error, File: file, Line: max(why.Line, 1), Col: max(why.Col, 1), Message: why.Message}}, nil
+	}
+	return secrets, err
 }
 
 // choose finds out what is compared with what.

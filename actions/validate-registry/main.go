@@ -1,7 +1,7 @@
 // Command validate-registry is the gate on changes of the signer registry. It
-// reads registry, archive and rotation records of the change and of the commit
-// that it starts from, judges them, and prints what is wrong with file, line
-// and column.
+// reads registry, archive, rotation records and the list of accepted findings of
+// the change and of the commit that it starts from, judges them, and prints what
+// is wrong with file, line and column.
 //
 // It runs on strangers' pull requests, so it needs no token and no network, and
 // trusts nothing in the checkout to tell it what the base is. What it judges on
@@ -14,6 +14,7 @@ import (
 	_ "embed"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -71,7 +72,11 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err != nil {
 		return err
 	}
-	findings := append(head.findings, found...)
+	accepted, err := g.accepted(ctx)
+	if err != nil {
+		return err
+	}
+	findings := slices.Concat(head.findings, found, accepted)
 	if in.EventsPath != "" {
 		if found, err = g.replay(ctx, base, head); err != nil {
 			return err

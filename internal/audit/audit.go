@@ -25,7 +25,6 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
-	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
 // Source is where the events are: a table, or, with Open, an export, or, with
@@ -279,21 +278,6 @@ func hmacSigners(t Terms) []registry.Signer {
 		}
 	}
 	return out
-}
-
-// Reviewed is what audit-exceptions.json holds: findings and lost checkpoints
-// that people have looked at and accepted.
-type Reviewed struct {
-	Exceptions []chain.Exception
-	Resets     []checkpoint.Reset
-}
-
-var reviewedForm = schemas.Form{Schema: schemas.Exceptions, Is: "a list of exceptions", Else: schemas.Restore}
-
-// ParseReviewed reads audit-exceptions.json.
-func ParseReviewed(name string, src []byte) (list Reviewed, err error) {
-	err = reviewedForm.Decode(name, src, &list)
-	return list, err
 }
 
 // DatabaseOf is the table that a report is about, also where the report was read

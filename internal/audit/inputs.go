@@ -96,7 +96,7 @@ func without(r *gha.Run) (sigverify.Paths, error) {
 }
 
 // reviewed reads the file at exceptions-path, if there is one.
-func (in Inputs) reviewed(r *gha.Run) (list Reviewed, err error) {
+func (in Inputs) reviewed(r *gha.Run) (list trust.Reviewed, err error) {
 	if in.ExceptionsPath == "" {
 		return list, nil
 	}
@@ -104,7 +104,7 @@ func (in Inputs) reviewed(r *gha.Run) (list Reviewed, err error) {
 	if err != nil {
 		return list, err
 	}
-	return ParseReviewed(in.ExceptionsPath, text)
+	return trust.ParseReviewed(in.ExceptionsPath, text)
 }
 
 // Branch reads the newest checkpoint of checkpoint-branch, as it is under the
