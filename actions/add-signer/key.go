@@ -166,20 +166,11 @@ func (k *key) read(r *gha.Run, path string) error {
 	if err != nil {
 		return err
 	}
-	if k.public, err = pubkey.Parse(strings.TrimSpace(string(text)) + newlineOfPEM(text)); err != nil {
+	if k.public, err = pubkey.Parse(strings.TrimSpace(string(text))); err != nil {
 		return gha.Misuse("public-key-path %q: %w", path, err)
 	}
 	k.signer.Algorithm, k.signer.Fingerprint = k.public.Algorithm(), k.public.Fingerprint()
 	return nil
-}
-
-// newlineOfPEM is the line end that closes a PEM block; the other forms have
-// none.
-func newlineOfPEM(text []byte) string {
-	if strings.Contains(string(text), "-----") {
-		return "\n"
-	}
-	return ""
 }
 
 // proven tells whether a proof of possession is one by this key. An HMAC key's is

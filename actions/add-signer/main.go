@@ -86,7 +86,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	record := rotation.Record{
 		Version: 1, ID: k.rotation, CreatedAt: at,
-		Actor: published.Actor(r), Reason: in.Reason, RunURL: published.RunURL(r),
+		Actor: published.Actor(r), Reason: in.Reason, RunURL: r.Origin().RunURL,
 		Outgoing: out, Incoming: k.signer, Policy: policy,
 	}
 	if out != nil && state.Files().Located(*out).KMSKeyARN == "" {
@@ -96,7 +96,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		r.Logf("dry run: would add signer %s (%s) for rotation %s to %s on %s", record.Incoming.ID, cmp.Or(in.KeySpec, string(record.Incoming.Algorithm)), record.ID, state.Paths.Registry, state.Branch)
 		return tell(r, in, state, record, pullrequest.Proposal{})
 	}
-	proposal, record, err := propose(ctx, r, in, repo, state, k, record)
+	proposal, record, err := propose(ctx, in, repo, state, k, record)
 	if err != nil {
 		return err
 	}
@@ -118,19 +118,12 @@ func check(in inputs, policy rotation.Policy) error {
 		return gha.Misuse("signer-id %q: %s; choose another", in.SignerID, why)
 	case in.KeySpec != "" && !slices.Contains(awskms.Specs, in.KeySpec):
 		return gha.Misuse("key-spec %q is not known: choose one of %s", in.KeySpec, strings.Join(awskms.Specs, ", "))
-	case in.Reason == "":
-		return gha.Misuse("reason is empty: say why the key is rotated; it stands in the record and in the pull request")
-	case len(in.Reason) > maxReason:
-		return gha.Misuse("reason has %d bytes, more than the %d that a description may have; shorten it", len(in.Reason), maxReason)
 	}
 	if err := policy.Check(); err != nil {
 		return gha.Misuse("%w", err)
 	}
-	return nil
+	return published.CheckReason(in.Reason)
 }
-
-// maxReason is what a description may have (schemas/signers.schema.json).
-const maxReason = 4096
 
 // tell prints the outputs and the settings to deploy with.
 func tell(r *gha.Run, in inputs, s *published.State, rec rotation.Record, p pullrequest.Proposal) error {

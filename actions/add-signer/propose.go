@@ -16,7 +16,7 @@ import (
 // propose brings the pull request about, or finds that it is there. It gives
 // the record as it stands in the pull request. A standby that is to replace
 // another signer is published already: then the record alone is new.
-func propose(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo, s *published.State, k *key, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
+func propose(ctx context.Context, in inputs, repo *pullrequest.Repo, s *published.State, k *key, rec rotation.Record) (pullrequest.Proposal, rotation.Record, error) {
 	change := in.Change(s, published.Addition(s.Paths, rec.Incoming))
 	change.Title = published.Title("Publish audit signer", rec.Incoming.ID)
 	was, isPublished := s.Registry.Find(rec.Incoming.ID)

@@ -17,7 +17,7 @@ const remembered = 30 * 24 * time.Hour
 // ended gives the rotations that are over since not long.
 func ended(s *published.State, now time.Time) (list []rotation.Record) {
 	for _, rec := range s.Records {
-		if !rotation.PhaseWithoutChain(rec, s.Registry, s.Archive).Over() || rec.LeftBehind(s.Registry) {
+		if !rec.Settled(s.Registry, s.Archive) {
 			continue
 		}
 		at := time.Time{}

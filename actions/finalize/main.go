@@ -33,12 +33,12 @@ var now = time.Now
 
 func main() { os.Exit(gha.Main(spec, now, run)) }
 
-// source is what to verify.
-type source = audit.Inputs
+// chainInputs say what to verify.
+type chainInputs = audit.Inputs
 
 type inputs struct {
 	published.Inputs
-	source
+	chainInputs
 	Rotation         string        `input:"rotation"`
 	CloudTrail       string        `input:"cloudtrail"`
 	VerifierURLs     []string      `input:"verifier-urls"`
@@ -75,7 +75,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if ahead := now.Sub(r.Now()); ahead.Abs() > rotation.MaxSkew {
 		return fmt.Errorf("GitHub's clock is %s ahead of this machine's, and times prove nothing until one of them is right: nothing was judged; set the clock right and run again", ahead.Round(time.Second))
 	}
-	open, over, err := choose(in, state)
+	unsettled, settled, err := choose(in, state)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := f.ask(ctx); err != nil {
 		return err
 	}
-	if len(open) > 0 || in.DisableKMSKey {
+	if len(unsettled) > 0 || in.DisableKMSKey {
 		done, err := f.verify(ctx)
 		defer done()
 		if err != nil {
@@ -92,10 +92,13 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	}
 	var statuses []report.Status
 	var proposal pullrequest.Proposal
-	for _, rec := range open {
-		addition, mergedAt, err := state.Addition(ctx, repo, rec.Incoming)
+	for _, rec := range unsettled {
+		addition, mergedAt, err := state.FindAddition(ctx, repo, rec.Incoming)
 		if err != nil {
 			return err
+		}
+		if !mergedAt.IsZero() && rec.PullRequest == 0 {
+			rec.PullRequest = addition.Number
 		}
 		status, p, err := f.step(ctx, rec, mergedAt)
 		if err != nil {
@@ -108,18 +111,18 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		}
 	}
 	if in.DisableKMSKey {
-		if statuses, err = f.disable(ctx, over); err != nil {
+		if statuses, err = f.disable(ctx, settled); err != nil {
 			return err
 		}
 	} else {
-		for _, rec := range over {
+		for _, rec := range settled {
 			statuses = append(statuses, f.over(rec))
 		}
-		if len(open) == 0 && in.Rotation == "all" {
+		if len(unsettled) == 0 && in.Rotation == "all" {
 			statuses = f.proposed(ctx)
 		}
 		for _, rec := range ended(state, now) {
-			addition, _, err := state.Addition(ctx, repo, rec.Incoming)
+			addition, _, err := state.FindAddition(ctx, repo, rec.Incoming)
 			if err != nil {
 				f.Logf("note: the status comment of rotation %s was not written: %v", rec.ID, err)
 			}
@@ -181,11 +184,12 @@ func (f *finalizer) over(rec rotation.Record) report.Status {
 // verify reads the whole chain from the primary: a standby may lag behind, and
 // show a signer quiet that is not. done removes what was put aside.
 func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
-	read := f.read
 	if f.inputs.VerifyReportPath != "" {
-		read = f.accept
+		done, err = func() {}, f.accept(ctx)
+	} else {
+		done, err = f.read(ctx)
 	}
-	if done, err = read(ctx); err != nil {
+	if err != nil {
 		return done, err
 	}
 	if db, ok := audit.DatabaseOf(f.report); ok {
@@ -223,26 +227,26 @@ func (f *finalizer) read(ctx context.Context) (done func(), err error) {
 
 // choose gives the rotations to look at: those of which a signer is still to be
 // archived, and, asked for by name or for their keys, those that are over.
-func choose(in inputs, s *published.State) (open, over []rotation.Record, err error) {
+func choose(in inputs, s *published.State) (unsettled, settled []rotation.Record, err error) {
 	found := false
 	for _, rec := range s.Records {
 		if in.Rotation != "all" && rec.ID != in.Rotation {
 			continue
 		}
 		found = true
-		switch isOver := rotation.PhaseWithoutChain(rec, s.Registry, s.Archive).Over(); {
+		switch {
 		case in.DisableKMSKey:
-			over = append(over, rec)
-		case !isOver || rec.LeftBehind(s.Registry):
-			open = append(open, rec)
+			settled = append(settled, rec)
+		case !rec.Settled(s.Registry, s.Archive):
+			unsettled = append(unsettled, rec)
 		case in.Rotation != "all":
-			over = append(over, rec)
+			settled = append(settled, rec)
 		}
 	}
 	if !found && in.Rotation != "all" {
 		return nil, nil, gha.Misuse("rotation %q has no record under %s on %s; is its add-signer pull request merged?", in.Rotation, s.Paths.Rotations, s.Branch)
 	}
-	return open, over, nil
+	return unsettled, settled, nil
 }
 
 // tell reports the outcome in every form; the exit code follows from the

@@ -73,7 +73,7 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 		return status, pullrequest.Proposal{}, nil
 	}
 	ret := rotation.Retirement{
-		EvaluatedAt: facts.AsOf().UTC().Truncate(time.Second), RunURL: published.RunURL(f.Run), Cutover: a.Cutover, Boundary: a.Boundary,
+		EvaluatedAt: facts.AsOf().UTC().Truncate(time.Second), RunURL: f.Origin().RunURL, Cutover: a.Cutover, Boundary: a.Boundary,
 		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From, ReportSHA256: f.reportSum},
 	}
 	if db, ok := audit.DatabaseOf(f.report); ok {
@@ -160,7 +160,7 @@ func (f *finalizer) archive(ctx context.Context, change pullrequest.Change, fact
 	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", leaving, rec.ID, a.Boundary.Position)
 	change.Body = report.Finalize(report.Proposal{
 		Record: rec, BaseCommit: f.state.Commit, RegistryBefore: f.state.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
-		Gates: rec.Judged().Gates, RunURL: ret.RunURL,
+		RunURL: ret.RunURL,
 	})
 	return f.repo.Ensure(ctx, change)
 }
@@ -266,8 +266,8 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 		return rotation.Trail{}, err
 	}
 	from := *fresh.FirstCreatedAt
-	if old.LastCreatedAt != nil && old.LastCreatedAt.After(from) {
-		from = *old.LastCreatedAt
+	if old.LastCreatedAt != nil {
+		from = latest(from, *old.LastCreatedAt)
 	}
 	from = latest(from.Add(clocks), now.Add(-trailKept))
 	to := now.Add(-rotation.TrailDelay)
@@ -285,8 +285,9 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 	t := rotation.Trail{To: oldUses.To}
 	for _, u := range oldUses.Uses {
 		if u.Signed() {
-			t.OldUses++
-			t.LastOldEvent = u.EventID
+			if t.OldUses++; t.OldUses == 1 { // the newest first
+				t.LastOldEvent, t.LastOldUser = u.EventID, u.User
+			}
 		}
 	}
 	for _, u := range newUses.Uses {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -94,11 +93,11 @@ func (u undoing) declare(ctx context.Context, boundary rotation.Mark, was rotati
 func (u undoing) declared() (rotation.Move, bool) {
 	was, archived := u.state.Archive.Find(u.in.SignerID)
 	_, registered := u.state.Registry.Find(u.in.SignerID)
-	i := slices.IndexFunc(u.state.Records, func(r rotation.Record) bool { return r.ID == was.Rotation })
-	if registered || !archived || was.State != registry.StateCompromised || i < 0 {
+	rec := u.state.Files().Record(was.Rotation)
+	if registered || !archived || was.State != registry.StateCompromised || rec == nil {
 		return rotation.Move{}, false
 	}
-	m := rotation.Move{Record: u.state.Records[i], Verdict: fmt.Sprintf("signer %s is archived as compromised: it counts up to position %d and not beyond", was.ID, was.Boundary.Position)}
+	m := rotation.Move{Record: *rec, Verdict: fmt.Sprintf("signer %s is archived as compromised: it counts up to position %d and not beyond", was.ID, was.Boundary.Position)}
 	m.Deploy = u.state.Files().Successor(was.ID, m.Record)
 	return m, m.Deploy != nil
 }

@@ -14,7 +14,6 @@ import (
 	_ "embed"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,12 +38,12 @@ var now = time.Now
 
 func main() { os.Exit(gha.Main(spec, now, run)) }
 
-// source is the chain, which need not be given.
-type source = audit.Inputs
+// chainInputs say where the chain is, which need not be given.
+type chainInputs = audit.Inputs
 
 type inputs struct {
 	published.Inputs
-	source
+	chainInputs
 	Mode         string `input:"mode"`
 	Rotation     string `input:"rotation"`
 	SignerID     string `input:"signer-id"`
@@ -53,9 +52,6 @@ type inputs struct {
 	EnableKMSKey bool   `input:"enable-kms-key"`
 	ReportPath   string `input:"report-path"`
 }
-
-// maxReason is what add-signer allows, too.
-const maxReason = 4096
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err := in.check(); err != nil {
@@ -70,7 +66,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		return err
 	}
 	u := undoing{Run: r, in: in, repo: repo, state: state, by: rotation.Rollback{
-		At: published.Clock(repo, r).UTC().Truncate(time.Second), Actor: published.Actor(r), Reason: in.Reason, RunURL: published.RunURL(r), Mode: in.Mode,
+		At: published.Clock(repo, r).UTC().Truncate(time.Second), Actor: published.Actor(r), Reason: in.Reason, RunURL: r.Origin().RunURL, Mode: in.Mode,
 	}}
 	if in.Mode == rotation.ModeCompromise {
 		return u.compromise(ctx)
@@ -80,14 +76,13 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 
 // check refuses inputs that do not go together, before anything is asked.
 func (in inputs) check() error {
+	if err := published.CheckReason(in.Reason); err != nil {
+		return err
+	}
 	compromise := in.Mode == rotation.ModeCompromise
 	switch {
 	case in.Mode != rotation.ModeRollback && !compromise:
 		return gha.Misuse("mode %q: only rollback and compromise are known, choose one", in.Mode)
-	case in.Reason == "":
-		return gha.Misuse("reason is empty: say why; it stands in the record and in the pull request")
-	case len(in.Reason) > maxReason:
-		return gha.Misuse("reason has %d bytes, more than %d; shorten it", len(in.Reason), maxReason)
 	case !compromise && in.Rotation == "":
 		return gha.Misuse("set rotation to the id of the rotation to undo")
 	case !compromise && in.SignerID+in.TrustedUntil != "":
@@ -100,6 +95,8 @@ func (in inputs) check() error {
 		return gha.Misuse("say up to which event the signer stays trusted: checkpoint-path or checkpoint-branch for the last checkpoint, or trusted-until as <position>:<digest> (a report's checkpoint or head), or trusted-until: head for all that the chain holds now")
 	case in.TrustedUntil == "head" && !in.given():
 		return gha.Misuse("trusted-until: head needs the chain: set database-url or events-path")
+	case in.CheckpointPath != "" && in.CheckpointBranch != "":
+		return gha.Misuse("both checkpoint-path and checkpoint-branch are set: choose the place in which the checkpoint is kept")
 	}
 	return nil
 }
@@ -139,11 +136,11 @@ func (u undoing) chain(ctx context.Context, reg *registry.Registry, arch *regist
 
 // back undoes a rotation.
 func (u undoing) back(ctx context.Context) error {
-	i := slices.IndexFunc(u.state.Records, func(rec rotation.Record) bool { return rec.ID == u.in.Rotation })
-	if i < 0 {
+	found := u.state.Files().Record(u.in.Rotation)
+	if found == nil {
 		return gha.Misuse("rotation %q has no record under %s on %s; if its add-signer pull request is still open, close it: nothing has changed yet", u.in.Rotation, u.state.Paths.Rotations, u.state.Branch)
 	}
-	rec := u.state.Records[i]
+	rec := *found
 	var move rotation.Move
 	p, err := u.through(ctx, "rollback", rec.ID, rec.ID, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
 		move, p, err = u.undo(ctx, change, rec)
@@ -253,18 +250,19 @@ func (u undoing) earlier(ctx context.Context, change pullrequest.Change, id stri
 }
 
 func (u undoing) enable(ctx context.Context, rec rotation.Record) error {
-	if rec.Outgoing.KMSKeyARN == "" {
-		return gha.Misuse("enable-kms-key is true, but the record names no KMS key of the old signer")
+	arn := u.state.Files().Located(*rec.Outgoing).KMSKeyARN
+	if arn == "" {
+		return gha.Misuse("enable-kms-key is true, but neither the record nor the entry of signer %s names its KMS key: leave enable-kms-key out, and enable the key by hand", rec.Outgoing.ID)
 	}
 	if u.in.DryRun {
-		u.Logf("dry run: would enable KMS key %s", rec.Outgoing.KMSKeyARN)
+		u.Logf("dry run: would enable KMS key %s", arn)
 		return nil
 	}
 	client, err := awskms.New(ctx, awskms.Options{})
 	if err != nil {
 		return err
 	}
-	return client.Enable(ctx, rec.Outgoing.KMSKeyARN)
+	return client.Enable(ctx, arn)
 }
 
 // propose opens the pull request of a move. The reason stays out of the message,

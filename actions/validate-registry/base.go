@@ -45,7 +45,7 @@ func (p places) complete() places {
 		p.archive = registry.ArchiveBeside(p.registry)
 	}
 	if p.rotations == "" {
-		p.rotations = path.Join(path.Dir(p.registry), "rotations")
+		p.rotations = rotation.DirBeside(p.registry)
 	}
 	return p
 }
@@ -288,7 +288,7 @@ func (g *gate) step(ctx context.Context, from, to string, head *side) (base *sid
 	}
 	base, err = g.load(t, at)
 	if err == nil && base == nil {
-		base, at, err = g.moved(ctx, from, changes)
+		base, at = g.moved(ctx, from, changes)
 	}
 	age := g.inputs.MaxEvidenceAge
 	if g.event.Name == "push" {
@@ -320,7 +320,7 @@ func (g *gate) step(ctx context.Context, from, to string, head *side) (base *sid
 
 // moved looks for the registry that a change moves to its place, among the
 // files that it removes: another path does not make it another registry.
-func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change) (*side, places, error) {
+func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change) (*side, places) {
 	prefix := gitrepo.Prefix(ctx, ".")
 	for _, c := range changes {
 		name, inside := strings.CutPrefix(c.Path, prefix)
@@ -331,11 +331,11 @@ func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change)
 		base, err := g.load(commitTree(ctx, from), at)
 		if err == nil && base != nil && len(base.files.Registry.Signers) > 0 && finding.Count(base.files.Findings, finding.Error) == 0 {
 			g.Logf("commit %.12s has the registry at %s", from, name)
-			return base, at, nil
+			return base, at
 		}
 	}
 	g.Logf("commit %.12s has no %s: a registry that did not exist before cannot be broken", from, g.at.registry)
-	return nil, g.at, nil
+	return nil, g.at
 }
 
 // maxSteps bounds the merges of one push that are judged one by one.

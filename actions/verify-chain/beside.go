@@ -19,7 +19,7 @@ import (
 // They decide nothing here, so what cannot be read is left out: validate-registry
 // speaks of it.
 func beside(r *gha.Run, in inputs, files *registry.Files) rotation.Files {
-	f := rotation.Files{Registry: files.Registry, Archive: files.Archive, Dir: path.Join(path.Dir(in.RegistryPath), "rotations")}
+	f := rotation.Files{Registry: files.Registry, Archive: files.Archive, Dir: rotation.DirBeside(in.RegistryPath)}
 	names, _ := r.ReadDir("registry-path", f.Dir)
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".json") {

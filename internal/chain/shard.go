@@ -243,7 +243,7 @@ func (j *joiner) piece(s *segment) Piece {
 		at := m.at - s.start + 1
 		switch {
 		case m.site != nil:
-			p.Anchored = append(p.Anchored, Anchored{at, s.digestOf(m, j), m.site.id, m.site.createdAt})
+			p.Anchored = append(p.Anchored, Anchored{at, j.digestOf(m.site), m.site.id, m.site.createdAt})
 		case m.finding != nil:
 			p.Waiting = append(p.Waiting, Waiting{At: at, Finding: m.finding})
 		default:
@@ -253,10 +253,10 @@ func (j *joiner) piece(s *segment) Piece {
 	return p
 }
 
-// digestOf finds what a mark's site was looked for by.
-func (s *segment) digestOf(m mark, j *joiner) Digest {
+// digestOf finds what a site was looked for by.
+func (j *joiner) digestOf(s *site) Digest {
 	for d, site := range j.sites {
-		if site == m.site {
+		if site == s {
 			return d
 		}
 	}

@@ -91,8 +91,6 @@ type Query struct {
 type Use struct {
 	Time    time.Time
 	EventID string
-	Name    string // Sign or GenerateMac
-	KeyARN  string
 	User    string // ARN of the caller, or what CloudTrail names instead
 	// ErrorCode is AWS's name of the error when the call failed. A dry run
 	// fails with DryRunOperationException.
@@ -105,16 +103,13 @@ func (u Use) Signed() bool { return u.ErrorCode == "" && !u.DryRun }
 
 // Answer is what CloudTrail knew when it was asked.
 type Answer struct {
-	// From and To bound what was asked; To is never later than AsOf.
-	From, To time.Time
+	// To ends what was asked; it is never later than AsOf.
+	To time.Time
 	// AsOf is CloudTrail's own clock when it was asked. Events of the last
 	// minutes before it may still be missing.
 	AsOf time.Time
 	// Uses are the calls in the window, the newest first.
 	Uses []Use
-	// Complete says that the window was read to its end, and not only to
-	// Query.Enough.
-	Complete bool
 }
 
 // retention is how long the event history keeps an event.
@@ -136,7 +131,7 @@ func (c *Client) Uses(ctx context.Context, q Query) (Answer, error) {
 		MaxResults:       aws.Int32(50),
 		LookupAttributes: []types.LookupAttribute{{AttributeKey: types.LookupAttributeKeyResourceName, AttributeValue: &q.KeyARN}},
 	}
-	answer := Answer{From: q.From, To: q.To}
+	answer := Answer{To: q.To}
 	seen := map[string]bool{}
 	for signed := 0; ; {
 		out, err := c.lookup(ctx, in, key.Region)
@@ -162,7 +157,7 @@ func (c *Client) Uses(ctx context.Context, q Query) (Answer, error) {
 				signed++
 			}
 		}
-		if answer.Complete = out.NextToken == nil; answer.Complete || q.Enough > 0 && signed >= q.Enough {
+		if out.NextToken == nil || q.Enough > 0 && signed >= q.Enough {
 			return answer, nil
 		}
 		in.NextToken = out.NextToken

@@ -42,8 +42,6 @@ func read(e types.Event, keyARN string) (use Use, ok bool, err error) {
 	return Use{
 		Time:      r.EventTime,
 		EventID:   r.EventID,
-		Name:      name,
-		KeyARN:    keyARN,
 		User:      cmp.Or(r.UserIdentity.Arn, r.UserIdentity.InvokedBy, r.UserIdentity.PrincipalID, aws.ToString(e.Username)),
 		ErrorCode: r.ErrorCode,
 		DryRun:    r.RequestParameters.DryRun,

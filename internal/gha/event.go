@@ -16,8 +16,6 @@ type Event struct {
 	// Name is such as "pull_request", "push" or "schedule"; empty outside a
 	// runner.
 	Name string
-	// PullRequest is the number of the pull request, 0 if there is none.
-	PullRequest int
 	// BaseSHA and HeadSHA are the commits before and after the change of a
 	// pull request, a merge group or a push, in lower-case hex; empty for
 	// other events. BaseSHA is empty too for a push that creates its branch.
@@ -39,7 +37,6 @@ func (r *Run) Event() (Event, error) {
 	}
 	var payload struct {
 		PullRequest struct {
-			Number     int
 			Base, Head struct{ SHA string }
 		} `json:"pull_request"`
 		MergeGroup struct {
@@ -53,7 +50,6 @@ func (r *Run) Event() (Event, error) {
 	}
 	switch {
 	case payload.PullRequest.Head.SHA != "":
-		e.PullRequest = payload.PullRequest.Number
 		e.BaseSHA, e.HeadSHA = payload.PullRequest.Base.SHA, payload.PullRequest.Head.SHA
 	case payload.MergeGroup.Head != "":
 		e.BaseSHA, e.HeadSHA = payload.MergeGroup.Base, payload.MergeGroup.Head

@@ -196,10 +196,10 @@ func TestEvent(t *testing.T) {
 		want                 Event
 		wrong                string
 	}{
-		{"pull request", "pull_request", pr, Event{"pull_request", 7, base, head}, ""},
-		{"merge group", "merge_group", `{"merge_group":{"base_sha":"` + base + `","head_sha":"` + head + `"}}`, Event{"merge_group", 0, base, head}, ""},
-		{"push", "push", `{"before":"` + base + `","after":"` + head + `"}`, Event{"push", 0, base, head}, ""},
-		{"first push", "push", `{"before":"` + strings.Repeat("0", 40) + `","after":"` + head + `"}`, Event{"push", 0, "", head}, ""},
+		{"pull request", "pull_request", pr, Event{"pull_request", base, head}, ""},
+		{"merge group", "merge_group", `{"merge_group":{"base_sha":"` + base + `","head_sha":"` + head + `"}}`, Event{"merge_group", base, head}, ""},
+		{"push", "push", `{"before":"` + base + `","after":"` + head + `"}`, Event{"push", base, head}, ""},
+		{"first push", "push", `{"before":"` + strings.Repeat("0", 40) + `","after":"` + head + `"}`, Event{"push", "", head}, ""},
 		{"schedule", "schedule", `{"schedule":"0 6 * * *"}`, Event{Name: "schedule"}, ""},
 		{"dispatch with inputs like a push", "workflow_dispatch", `{"before":"x","after":"y"}`, Event{Name: "workflow_dispatch"}, ""},
 		{"commit that is a flag", "push", `{"before":"--upload-pack=x","after":"` + head + `"}`, Event{}, "which is no SHA"},

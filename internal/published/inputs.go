@@ -44,9 +44,23 @@ func Repository(r *gha.Run, token gha.Secret) (*pullrequest.Repo, error) {
 		return nil, gha.Misuse("GITHUB_REPOSITORY is not set: outside of GitHub Actions, set it to owner/name, and INPUT_TOKEN to a token")
 	}
 	return pullrequest.Open(pullrequest.Options{
-		APIURL: r.Getenv("GITHUB_API_URL"), Token: token.Reveal(), Repository: name, UserAgent: "audit-signer-rotation",
+		APIURL: r.Getenv("GITHUB_API_URL"), Token: token.Reveal(), Repository: name,
 		Tell: func(what string) { r.Logf("%s", what) },
 	})
+}
+
+// maxReason is what a description may have (schemas/signers.schema.json).
+const maxReason = 4096
+
+// CheckReason refuses a change that nobody gives a reason for.
+func CheckReason(reason string) error {
+	switch {
+	case reason == "":
+		return gha.Misuse("reason is empty: say why; it stands in the record and in the pull request")
+	case len(reason) > maxReason:
+		return gha.Misuse("reason has %d bytes, more than the %d that a description may have; shorten it", len(reason), maxReason)
+	}
+	return nil
 }
 
 // Outcome says in a sentence what has become of a pull request, and what is to
@@ -114,14 +128,6 @@ func Clock(repo *pullrequest.Repo, r *gha.Run) time.Time {
 		return t
 	}
 	return r.Now()
-}
-
-// RunURL is the address of the workflow run, "" outside of one.
-func RunURL(r *gha.Run) string {
-	if r.Getenv("GITHUB_RUN_ID") == "" {
-		return ""
-	}
-	return cmp.Or(r.Getenv("GITHUB_SERVER_URL"), "https://github.com") + "/" + r.Getenv("GITHUB_REPOSITORY") + "/actions/runs/" + r.Getenv("GITHUB_RUN_ID")
 }
 
 // Actor is who started the run.

@@ -2,7 +2,6 @@ package published
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -34,10 +33,10 @@ func (s *State) Standby(signerID string) bool {
 	return !slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.Incoming.ID == signerID && r.Outgoing != nil })
 }
 
-// Addition finds the pull request that publishes a signer, and when it was merged
+// FindAddition finds the pull request that publishes a signer, and when it was merged
 // into the branch, by GitHub's clock. Its number and that time are zero where
 // there is none.
-func (s *State) Addition(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer) (p pullrequest.Proposal, mergedAt time.Time, err error) {
+func (s *State) FindAddition(ctx context.Context, repo *pullrequest.Repo, signer rotation.Signer) (p pullrequest.Proposal, mergedAt time.Time, err error) {
 	p, _, err = repo.Find(ctx, Addition(s.Paths, signer).Branch())
 	if p.State == pullrequest.Merged && p.Base == s.Branch {
 		mergedAt = p.MergedAt
@@ -84,11 +83,10 @@ func (s *State) earlier(ctx context.Context, repo *pullrequest.Repo, since time.
 	}
 	for _, commit := range commits {
 		was, err := readSigners(ctx, repo, commit, s.Paths, false)
-		var coded interface{ ExitCode() int }
 		switch {
 		case err == nil:
 			list = append(list, was.Files())
-		case !errors.As(err, &coded) || coded.ExitCode() != 2: // of GitHub, not of that commit's files
+		case !misshapen(err): // of GitHub, not of that commit's files
 			return list, err
 		}
 	}
@@ -101,7 +99,7 @@ func (s *State) Reach(ctx context.Context, repo *pullrequest.Repo, signer rotati
 	p := rotation.Publication{SignerID: signer.ID, Files: s.Files()}
 	back := p.Files.FallsBackTo(signer.ID)
 	if r = p.Reach(now); r.State == rotation.Unproven && (back || len(urls) == 0) { // the merge is not known yet
-		if _, p.MergedAt, err = s.Addition(ctx, repo, signer); err != nil {
+		if _, p.MergedAt, err = s.FindAddition(ctx, repo, signer); err != nil {
 			return r, err
 		}
 		r = p.Reach(now)

@@ -55,13 +55,13 @@ func TestAdditionMergedAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, got, err := s.Addition(ctx, repo, signer)
+			_, got, err := s.FindAddition(ctx, repo, signer)
 			if err != nil || tc.known != got.Equal(at) || !tc.known && !got.IsZero() {
 				t.Errorf("%s, %v", got, err)
 			}
 			// Another key, another id: another pull request.
 			for _, other := range []rotation.Signer{{ID: "v3", Fingerprint: signer.Fingerprint, KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: strings.Repeat("cd", 32), KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: signer.Fingerprint}} {
-				if _, got, err := s.Addition(ctx, repo, other); err != nil || !got.IsZero() {
+				if _, got, err := s.FindAddition(ctx, repo, other); err != nil || !got.IsZero() {
 					t.Errorf("%+v: %s, %v", other, got, err)
 				}
 			}

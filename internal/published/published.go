@@ -32,10 +32,10 @@ type Paths struct {
 func PathsFor(registryPath, archivePath, rotationsPath string) Paths {
 	p := Paths{registryPath, archivePath, rotationsPath}
 	if p.Archive == "" {
-		p.Archive = path.Join(path.Dir(registryPath), "signers.archive.json")
+		p.Archive = registry.ArchiveBeside(registryPath)
 	}
 	if p.Rotations == "" {
-		p.Rotations = path.Join(path.Dir(registryPath), "rotations")
+		p.Rotations = rotation.DirBeside(registryPath)
 	}
 	return p
 }
@@ -145,7 +145,7 @@ func (s *State) InFlight(except string) []string {
 
 // Recorded tells whether there is a record of a rotation.
 func (s *State) Recorded(id string) bool {
-	return slices.ContainsFunc(s.Records, func(r rotation.Record) bool { return r.ID == id })
+	return s.Files().Record(id) != nil
 }
 
 // Files is the state as the policy of a change sees it.

@@ -2,7 +2,6 @@ package pullrequest
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -12,20 +11,13 @@ import (
 	"github.com/google/go-github/v60/github"
 )
 
-var (
-	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	workflowForm = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-)
+var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// SetVariables sets Actions variables of an environment, or of the repository
-// when environment is "". A variable that has its value already is not written.
-// It returns the names that were, sorted. GITHUB_TOKEN cannot do this for an
-// environment; an App token or a PAT can.
+// SetVariables sets Actions variables of an environment. One that has its value
+// already is not written. It returns the names that were, sorted. GITHUB_TOKEN
+// cannot do this; an App token or a PAT can.
 func (r *Repo) SetVariables(ctx context.Context, environment string, values map[string]string) (changed []string, err error) {
-	folder := "actions/variables"
-	if environment != "" {
-		folder = "environments/" + url.PathEscape(environment) + "/variables"
-	}
+	folder := "environments/" + url.PathEscape(environment) + "/variables"
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !variableForm.MatchString(name) {
 			return changed, usage("%q is not a variable's name; use letters, digits and _", clip(name))
@@ -76,29 +68,4 @@ func (r *Repo) send(ctx context.Context, method, path string, body, into any) er
 	}
 	_, err = r.client.Do(ctx, req, into)
 	return err
-}
-
-// Dispatch starts a workflow by its file name on a branch. GitHub does not say
-// afterwards which run came of it, so an answer that is lost is not repeated:
-// it is an error that says to look.
-func (r *Repo) Dispatch(ctx context.Context, workflow, ref string, inputs map[string]string) error {
-	if !workflowForm.MatchString(workflow) {
-		return usage("%q is not a workflow's file name; give one such as registry-gate.yml", clip(workflow))
-	}
-	if err := checkBranch(ref); err != nil {
-		return err
-	}
-	body := map[string]any{"ref": ref}
-	if len(inputs) > 0 {
-		body["inputs"] = inputs
-	}
-	err := r.send(ctx, http.MethodPost, r.path("actions/workflows/%s/dispatches", workflow), body, nil)
-	if err == nil {
-		return nil
-	}
-	what := fmt.Sprintf("cannot start workflow %s on %s", workflow, ref)
-	if code := status(err); ambiguous(err, 1) {
-		return remote("%s: GitHub's answer was lost (status %d), so it may or may not have started; look at the repository's Actions page and start it there if it has not", what, code)
-	}
-	return r.explain(what, err)
 }

@@ -69,72 +69,43 @@ func TestCommentGetsOverLostAnswers(t *testing.T) {
 }
 
 func TestSetVariables(t *testing.T) {
-	for _, environment := range []string{"production", ""} {
-		w := newWorld(t, nil)
-		repo, _ := w.open()
-		set := func(values map[string]string) string {
-			changed, err := repo.SetVariables(context.Background(), environment, values)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return fmt.Sprint(changed)
-		}
-		if got := set(map[string]string{"KID": "a", "ALG": "ed25519"}); got != "[ALG KID]" {
-			t.Errorf("new: %s", got)
-		}
-		if got := set(map[string]string{"KID": "b", "ALG": "ed25519"}); got != "[KID]" {
-			t.Errorf("changed: %s", got)
-		}
-		if n := w.writes(func() { set(map[string]string{"KID": "b"}) }); n != 0 {
-			t.Errorf("%d writes for nothing new", n)
-		}
-		if got := fmt.Sprint(w.Variables(environment)); got != "map[ALG:ed25519 KID:b]" {
-			t.Error(got)
-		}
-		_, err := repo.SetVariables(context.Background(), environment, map[string]string{"A/../B": "x"})
-		refused(t, err, 2, "letters, digits")
-		for name, fault := range passing {
-			for _, value := range []string{"new", "changed"} {
-				w.SetFault(once(1, func(r *http.Request) bool { return r.Method != "GET" }, fault))
-				variable := "V" + fmt.Sprint(len(name)) + strings.ToUpper(name[:1])
-				set(map[string]string{variable: name + value})
-				if got := w.Variables(environment)[variable]; got != name+value {
-					t.Errorf("%s, %s: %q", name, value, got)
-				}
-			}
-		}
-	}
-	w := newWorld(t, func(o *githubtest.Options) { o.Permissions = map[string]string{"contents": "write"} })
-	repo, _ := w.open()
-	_, err := repo.SetVariables(context.Background(), "production", map[string]string{"KID": "a"})
-	refused(t, err, 3, "cannot set variable KID", "environments=read")
-}
-
-func TestDispatch(t *testing.T) {
 	w := newWorld(t, nil)
-	repo, naps := w.open()
-	ctx := context.Background()
-	if err := repo.Dispatch(ctx, "gate.yml", "main", map[string]string{"pull": "1"}); err != nil {
-		t.Fatal(err)
+	repo, _ := w.open()
+	set := func(values map[string]string) string {
+		changed, err := repo.SetVariables(context.Background(), "production", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(changed)
 	}
-	if err := repo.Dispatch(ctx, "gate.yml", "main", nil); err != nil {
-		t.Fatal(err)
+	if got := set(map[string]string{"KID": "a", "ALG": "ed25519"}); got != "[ALG KID]" {
+		t.Errorf("new: %s", got)
 	}
-	if got := fmt.Sprint(w.Dispatches()); got != "[{gate.yml main map[pull:1]} {gate.yml main map[]}]" {
+	if got := set(map[string]string{"KID": "b", "ALG": "ed25519"}); got != "[KID]" {
+		t.Errorf("changed: %s", got)
+	}
+	if n := w.writes(func() { set(map[string]string{"KID": "b"}) }); n != 0 {
+		t.Errorf("%d writes for nothing new", n)
+	}
+	if got := fmt.Sprint(w.Variables("production")); got != "map[ALG:ed25519 KID:b]" {
 		t.Error(got)
 	}
-	refused(t, repo.Dispatch(ctx, "../x", "main", nil), 2, "file name")
-	refused(t, repo.Dispatch(ctx, "gate.yml", "a b", nil), 2, "branch name")
-	refused(t, repo.Dispatch(ctx, "gate.yml", "none", nil), 3, "cannot start workflow gate.yml", "No ref found")
-
-	w.SetFault(once(1, every, githubtest.Fault{Close: true, Apply: true}))
-	refused(t, repo.Dispatch(ctx, "gate.yml", "main", nil), 3, "may or may not have started")
-	if len(w.Dispatches()) != 3 || len(naps.all) != 0 {
-		t.Errorf("a dispatch that may have been done was sent again: %v", w.Dispatches())
+	_, err := repo.SetVariables(context.Background(), "production", map[string]string{"A/../B": "x"})
+	refused(t, err, 2, "letters, digits")
+	for name, fault := range passing {
+		for _, value := range []string{"new", "changed"} {
+			w.SetFault(once(1, func(r *http.Request) bool { return r.Method != "GET" }, fault))
+			variable := "V" + fmt.Sprint(len(name)) + strings.ToUpper(name[:1])
+			set(map[string]string{variable: name + value})
+			if got := w.Variables("production")[variable]; got != name+value {
+				t.Errorf("%s, %s: %q", name, value, got)
+			}
+		}
 	}
-	blocked := newWorld(t, func(o *githubtest.Options) { o.Permissions = map[string]string{"actions": "read"} })
-	repo, _ = blocked.open()
-	refused(t, repo.Dispatch(ctx, "gate.yml", "main", nil), 3, "actions=write")
+	w = newWorld(t, func(o *githubtest.Options) { o.Permissions = map[string]string{"contents": "write"} })
+	repo, _ = w.open()
+	_, err = repo.SetVariables(context.Background(), "production", map[string]string{"KID": "a"})
+	refused(t, err, 3, "cannot set variable KID", "environments=read")
 }
 
 func TestCanceledMidway(t *testing.T) {

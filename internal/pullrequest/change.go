@@ -30,7 +30,6 @@ type Change struct {
 
 	// These are applied once, when the pull request is opened.
 	Labels, Reviewers, TeamReviewers, Assignees []string
-	Draft                                       bool
 }
 
 // branches is what all of our branches begin with.
@@ -56,30 +55,18 @@ const (
 	Foreign   State = "foreign"   // the branch ends in a commit that is not ours; left alone, with a comment
 )
 
-// Checks says whether workflows start for a pull request's last commit.
-type Checks string
-
-const (
-	ChecksRun     Checks = "run"     // workflows on pull_request start as usual
-	ChecksNone    Checks = "none"    // made with GITHUB_TOKEN, whose events start no workflow without approval
-	ChecksUnknown Checks = "unknown" // GitHub did not say who made it
-)
-
 // Proposal is a pull request as Ensure or Find left it.
 type Proposal struct {
 	State    State
 	Branch   string
 	Number   int // 0 when there is none
 	URL      string
-	Base     string // the branch it merges into
-	Commit   string // head of the branch
-	Verified bool   // GitHub signed Commit; always false from Find, which does not look
-	Checks   Checks
+	Base     string    // the branch it merges into
+	Commit   string    // head of the branch
 	MergedAt time.Time // zero unless merged
-	MergedAs string    // the commit that the merge put on the base; "" unless merged
 
-	// Notes are sentences on what was left out without harm, such as a
-	// reviewer whom GitHub does not accept.
+	// Notes are sentences on what people should know: a reviewer whom GitHub does
+	// not accept, say, or that no check starts by itself.
 	Notes []string
 }
 

@@ -202,7 +202,6 @@ func raced(err error) error {
 func (e *ensuring) leave(ctx context.Context, pr *github.PullRequest, head *github.Commit) (Proposal, error) {
 	p := proposal(e.branch, pr)
 	p.State, p.Commit = Foreign, head.GetSHA()
-	p.Verified = head.GetVerification().GetVerified()
 	if pr == nil {
 		return p, nil
 	}
@@ -212,7 +211,7 @@ func (e *ensuring) leave(ctx context.Context, pr *github.PullRequest, head *gith
 
 // proposal describes a pull request; pr may be nil.
 func proposal(branch string, pr *github.PullRequest) Proposal {
-	p := Proposal{Branch: branch, Checks: ChecksUnknown}
+	p := Proposal{Branch: branch}
 	if pr == nil {
 		return p
 	}
@@ -220,25 +219,13 @@ func proposal(branch string, pr *github.PullRequest) Proposal {
 	p.Base = pr.GetBase().GetRef()
 	switch {
 	case pr.MergedAt != nil:
-		p.State, p.MergedAt, p.MergedAs = Merged, pr.GetMergedAt().Time, pr.GetMergeCommitSHA()
+		p.State, p.MergedAt = Merged, pr.GetMergedAt().Time
 	case pr.GetState() == "closed":
 		p.State = Closed
 	default:
 		p.State = Proposed
 	}
-	p.Checks = checks(pr.GetUser().GetLogin())
 	return p
-}
-
-// checks tells from who made something whether workflows start for it.
-func checks(login string) Checks {
-	switch login {
-	case "":
-		return ChecksUnknown
-	case "github-actions[bot]":
-		return ChecksNone
-	}
-	return ChecksRun
 }
 
 // Find looks up the pull request of a branch of this repository, whatever its

@@ -302,7 +302,7 @@ func TestRefusalsAreReported(t *testing.T) {
 		},
 		"comment": func(r *pullrequest.Repo) error { _, err := r.Comment(ctx, 1, "x", fmt.Sprint(w.Writes())); return err },
 		"variables": func(r *pullrequest.Repo) error {
-			_, err := r.SetVariables(ctx, "", map[string]string{"A": fmt.Sprint(w.Writes())})
+			_, err := r.SetVariables(ctx, "production", map[string]string{"A": fmt.Sprint(w.Writes())})
 			return err
 		},
 		"file":   func(r *pullrequest.Repo) error { _, _, err := r.ReadFile(ctx, main, registry, 100); return err },

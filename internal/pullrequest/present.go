@@ -15,6 +15,9 @@ import (
 // asked twice.
 const unfinished = "\n\n<!-- audit-signer:unfinished -->"
 
+// workflowToken is who GITHUB_TOKEN acts as.
+const workflowToken = "github-actions[bot]"
+
 // present makes the pull request of a branch show the change. state is what
 // happened to the branch.
 func (e *ensuring) present(ctx context.Context, pr *github.PullRequest, head *github.Commit, state State) (Proposal, error) {
@@ -40,10 +43,7 @@ func (e *ensuring) present(ctx context.Context, pr *github.PullRequest, head *gi
 		}
 	}
 	p := proposal(e.branch, pr)
-	p.Commit, p.Verified, p.Notes = head.GetSHA(), head.GetVerification().GetVerified(), notes
-	if checks(head.GetAuthor().GetName()) == ChecksNone {
-		p.Checks = ChecksNone
-	}
+	p.Commit, p.Notes = head.GetSHA(), notes
 	switch {
 	case opened:
 		p.State = Created
@@ -51,6 +51,11 @@ func (e *ensuring) present(ctx context.Context, pr *github.PullRequest, head *gi
 		p.State = Updated
 	default:
 		p.State = Unchanged
+		return p, nil
+	}
+	// https://docs.github.com/actions/concepts/security/github_token
+	if pr.GetUser().GetLogin() == workflowToken || head.GetAuthor().GetName() == workflowToken {
+		p.Notes = append(p.Notes, "no workflow starts by itself for what GITHUB_TOKEN opens or changes, so required checks stay absent: close and reopen the pull request, or give the token input a GitHub App token")
 	}
 	return p, nil
 }
@@ -67,7 +72,7 @@ func (e *ensuring) open(ctx context.Context) (pr *github.PullRequest, opened boo
 		body += unfinished
 	}
 	want := &github.NewPullRequest{
-		Title: &e.c.Title, Body: &body, Head: &e.branch, Base: &e.c.Base, Draft: &e.c.Draft,
+		Title: &e.c.Title, Body: &body, Head: &e.branch, Base: &e.c.Base,
 	}
 	look := func() (bool, error) {
 		pr, err = e.find(ctx, e.branch)

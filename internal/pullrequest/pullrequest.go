@@ -31,7 +31,6 @@ type Options struct {
 	APIURL     string // root of the REST API; https://api.github.com when empty
 	Token      string // App installation token, GITHUB_TOKEN or PAT; empty reads a public repository
 	Repository string // owner/name
-	UserAgent  string // "audit-signer" when empty
 
 	// HTTP supplies transport and timeout per attempt (30 s when zero).
 	HTTP *http.Client
@@ -80,10 +79,7 @@ func Open(o Options) (*Repo, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})
 	client.BaseURL = base
-	client.UserAgent = o.UserAgent
-	if client.UserAgent == "" {
-		client.UserAgent = "audit-signer"
-	}
+	client.UserAgent = "audit-signer-rotation"
 	return &Repo{owner: match[1], name: match[2], client: client, http: t, trees: map[string][]entry{}}, nil
 }
 

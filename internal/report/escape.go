@@ -1,5 +1,6 @@
 // Package report renders findings, chain reports, gates and rotation records
-// for people: Markdown for job summaries and pull requests, JSON for files.
+// for people: Markdown for job summaries and pull requests, an HTML page, JSON
+// and SARIF for files.
 //
 // It is the one place where text is escaped. Everything that comes from a row,
 // a file or an input may be hostile: it is put into code spans or escaped, its

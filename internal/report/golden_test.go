@@ -67,11 +67,15 @@ func texts(t *testing.T) map[string]string {
 	short := add
 	short.Record.Policy = rotation.Policy{Overlap: rotation.Duration(time.Hour), ShortAllowed: true}
 	retire := add
-	retire.Record.Retirement = &rotation.Retirement{EvaluatedAt: later, Boundary: rotation.Mark{Position: 1216, Digest: digest}, Evidence: rotation.Evidence{Events: 1236, Head: head}}
-	retire.Gates = ready.Gates
+	retire.Record.Retirement = &rotation.Retirement{EvaluatedAt: later, Boundary: rotation.Mark{Position: 1216, Digest: digest}, Evidence: rotation.Evidence{Events: 1236, Head: head}, Gates: ready.Gates}
 	back := add
 	back.Record.Rollback = &rotation.Rollback{Reason: "the new key is refused, fixes #3"}
 	back.Settings, back.Verdict = rotation.SettingsBack(*record.Outgoing), "signer v1 never left the registry: deploy its settings again"
+	burnt := add
+	burnt.Record.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key stood in a log", Mode: rotation.ModeCompromise, Compromised: record.Outgoing, Boundary: &rotation.Mark{Position: 1200, Digest: digest}}
+	burnt.Settings, burnt.Deploy = settings, record.Incoming.ID
+	mac := burnt
+	mac.Record.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the role was taken", Mode: rotation.ModeCompromise, Compromised: &first.Record.Incoming, Boundary: burnt.Record.Rollback.Boundary}
 
 	trusting := []finding.Finding{{Rule: "stale-verifier", Severity: finding.Error, Message: "verifier https://v.example does not serve the published files"}}
 
@@ -99,6 +103,8 @@ func texts(t *testing.T) map[string]string {
 		"add-short":        AddSigner(short),
 		"finalize":         Finalize(retire),
 		"rollback":         Rollback(back),
+		"compromise":       Compromise(burnt, bad[:1], 1, ""),
+		"compromise-mac":   Compromise(mac, nil, 0, ""),
 		"closed":           Closed(bad[:1]),
 		"registry-sound":   Registry(nil, 2, 1, head, strings.Repeat("1", 40), strings.Repeat("2", 40)),
 		"registry-refused": Registry([]finding.Finding{{Rule: "key-changed", Severity: finding.Error, File: "kernel/tools/signers.json", Line: 3, Col: 5, Message: "the key changes"}}, 2, 0, "", "", ""),

@@ -115,7 +115,7 @@ type page struct {
 }
 
 type (
-	// headline is a verdict: a mark, a tone (ok, bad, open) and a few words.
+	// headline is a verdict: a mark, a tone (ok, bad, open, quiet) and a few words.
 	headline struct{ Mark, Tone, Text string }
 	fact     struct {
 		Name, Text, URL string
@@ -442,13 +442,8 @@ func (p *page) rotations(all []Status) {
 					add(wait.name, duration(time.Duration(wait.long)), false)
 				}
 			}
-			for _, pull := range []struct {
-				action string
-				number int
-			}{{"add-signer", rec.PullRequests.Add}, {"finalize", rec.PullRequests.Finalize}, {"rollback", rec.PullRequests.Rollback}} {
-				if pull.number > 0 {
-					add("pull request of "+pull.action, fmt.Sprintf("#%d", pull.number), false)
-				}
+			if rec.PullRequest > 0 {
+				add("published by pull request", fmt.Sprintf("#%d", rec.PullRequest), false)
 			}
 			if back := rec.Rollback; back != nil {
 				add(visible(back.Mode)+" by", back.Actor+", "+stamp(back.At), false)

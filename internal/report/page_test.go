@@ -100,7 +100,7 @@ func evidences(t *testing.T) map[string]Evidence {
 	compromised.FindingsTotal, compromised.ByRule = 105, map[string]int64{"retired-signer-used": 104, "unknown-signer": 1}
 	burntRecord := record
 	burntRecord.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key leaked", Mode: rotation.ModeCompromise, Compromised: record.Outgoing, Boundary: &rotation.Mark{Position: 1216, Digest: digest}}
-	burntRecord.Possession, burntRecord.PullRequests = &pubkey.Possession{}, rotation.PullRequests{Add: 1, Rollback: 2}
+	burntRecord.Possession, burntRecord.PullRequest = &pubkey.Possession{}, 1
 
 	resumed := *verified
 	resumed.Resumed = &chain.Resumption{From: "12000:" + head, New: 360, FullAt: "2026-03-02T04:23:00Z"}

@@ -32,7 +32,7 @@ func TestHostileTexts(t *testing.T) {
 		undone := rec
 		undone.Rollback = &rotation.Rollback{Reason: bad, Actor: bad, Mode: bad, Compromised: &rotation.Signer{ID: bad, Fingerprint: bad, KMSKeyARN: bad}, Boundary: &rotation.Mark{}}
 		rec.Rollback = nil
-		p := Proposal{Record: rec, Deploy: bad, Contacts: []string{bad}, RunURL: "https://github.example/run/1", Verdict: bad, Gates: rec.Retirement.Gates, BaseCommit: bad}
+		p := Proposal{Record: rec, Deploy: bad, Contacts: []string{bad}, RunURL: "https://github.example/run/1", Verdict: bad, BaseCommit: bad}
 		rep := &chain.Report{Verdict: chain.Failed, Events: 1, Signers: map[string]chain.SignerUse{bad: {Events: 1, State: bad}},
 			Findings: []finding.Finding{{Rule: bad, Severity: finding.Error, File: bad, Line: 1, EventID: bad, Message: bad}}, FindingsTotal: 1, UnauthenticatedColumns: []string{bad}}
 		for name, text := range map[string]string{

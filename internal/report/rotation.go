@@ -157,7 +157,6 @@ var gateAdvice = map[string]map[rotation.GateState]string{
 	},
 	"G6": {
 		rotation.Waiting:  "refresh the verifiers that are named.",
-		rotation.Against:  "refresh the verifiers that are named.",
 		rotation.Unproven: "see that the verifiers that are named answer.",
 	},
 	"G7": {rotation.Waiting: "finish the other rotation or roll it back."},
@@ -167,14 +166,12 @@ var gateAdvice = map[string]map[rotation.GateState]string{
 type Proposal struct {
 	Record     rotation.Record
 	BaseCommit string
-	// Registry and archive as they are and as they would be, SHA-256 in hex.
+	// The registry as it is and as it would be, SHA-256 in hex.
 	RegistryBefore, RegistryAfter string
 	// Settings are the deploy settings; none where the step changes none.
 	Settings [][2]string
 	Contacts []string
 	RunURL   string
-	// Gates are those of a finalize.
-	Gates []rotation.Gate
 	// Verdict is a rollback's; Deploy is the signer that takes over from a
 	// compromised one.
 	Verdict, Deploy string
@@ -324,7 +321,7 @@ func Finalize(p Proposal) string {
 		{"evaluated", stamp(ret.EvaluatedAt)},
 	})
 	b.WriteString("### Gates\n\n")
-	gates(&b, p.Gates)
+	gates(&b, ret.Gates)
 	b.WriteString("### Before you approve\n\n- [ ] Every gate is ✔, and each – off is one that you can do without.\n- [ ] Nobody needs the old signer for new events: no queue, no standby, no other region.\n- [ ] The registry gate (`validate-registry`) is green on this very commit.\n\n")
 	b.WriteString("Rollback point: close this pull request, nothing has changed; after the merge, `rollback` brings the entry back byte for byte. Disable the old KMS key only after the merge, in a job of its own.\n\n")
 	footer(&b, p)
@@ -354,7 +351,16 @@ func Compromise(p Proposal, affected []finding.Finding, total int64, unread stri
 		{"declared by", code(back.Actor) + " " + stamp(back.At)}, {"reason", text(back.Reason)}, {"fingerprint", code(back.Compromised.Fingerprint)}, {"KMS key", code(back.Compromised.KMSKeyARN)},
 		{"boundary of trust", fmt.Sprintf("position %s, digest %s", number(back.Boundary.Position), code(back.Boundary.Digest.String()))},
 	})
-	b.WriteString("### What to do\n\n1. Merge this pull request now. No gate stands in the way.\n2. Deploy with the settings below.\n3. Disable the KMS key: `finalize` with `disable-kms-key`, or in the AWS console.\n4. Refresh every verifier that caches the registry: until then it trusts the key without a bound.\n5. Explain the events below, one by one.\n\n")
+	b.WriteString("### What to do\n\n1. Merge this pull request now. No gate stands in the way.\n2. Deploy with the settings below.\n")
+	switch key := back.Compromised; {
+	case key.Fingerprint == "":
+		b.WriteString("3. Let nobody make another MAC: take `kms:GenerateMac` for the key away from every role. Never disable or destroy an HMAC key, or its history cannot be verified any more.\n")
+	case key.KMSKeyARN == "":
+		b.WriteString("3. Take the key away from whatever signs with it.\n")
+	default:
+		b.WriteString("3. Disable the KMS key: `finalize` with `disable-kms-key`, or in the AWS console.\n")
+	}
+	b.WriteString("4. Refresh every verifier that caches the registry: until then it trusts the key without a bound.\n5. Explain the events below, one by one.\n\n")
 	b.WriteString(Affected(affected, total, unread))
 	settings(&b, p.Settings)
 	footer(&b, p)

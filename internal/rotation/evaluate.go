@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -16,9 +17,9 @@ const (
 	Proposed    Phase = "proposed"    // its pull request is not merged
 	Published   Phase = "published"   // the entry is on the default branch, unused
 	Ready       Phase = "ready"       // and verifiers have it: it may sign
-	Active      Phase = "active"      // the incoming signer signs, the outgoing one may too
+	Active      Phase = "active"      // the incoming signer signs, and old writers may still deliver
 	Draining    Phase = "draining"    // the newest event is the outgoing signer's
-	Retiring    Phase = "retired"     // the outgoing signer is quiet, the overlap runs
+	Retiring    Phase = "retired"     // the outgoing signer is quiet: the overlap runs, or a gate is open
 	Finalizable Phase = "finalizable" // every gate is passed
 	Archived    Phase = "archived"
 	Compromised Phase = "compromised"
@@ -107,11 +108,13 @@ type Trail struct {
 	Early string
 	// Problem says why the trail proves nothing, "" if it was read.
 	Problem string
-	// OldUses counts signatures by the outgoing key since the boundary,
-	// NewUses those by the incoming key, in the window up to To.
-	OldUses, NewUses int
-	To               time.Time
-	LastOldEvent     string
+	// OldUses counts signatures by the outgoing key since the boundary, NewUses
+	// those by the incoming key, in the window up to To: the newest, there may be
+	// more of either. The last one by the outgoing key has the id LastOldEvent, and
+	// was made by LastOldUser.
+	OldUses, NewUses          int
+	To                        time.Time
+	LastOldEvent, LastOldUser string
 }
 
 // TrailDelay is how long CloudTrail may take to deliver an event; a window
@@ -200,17 +203,17 @@ func Evaluate(f Facts) Assessment {
 		a.Phase = Published
 	case old.LastPosition > fresh.LastPosition:
 		a.Phase = Draining
-	case f.seen().Before(a.DueAt):
-		a.Phase = Retiring
-	default:
+	case f.seen().Before(drained(f, fresh)):
 		a.Phase = Active
+	default:
+		a.Phase = Retiring
 	}
 	a.Gates = []Gate{
 		overlap(f, a, quietFrom),
 		quiet(f, old, fresh),
 		{"G3", "the chain verifies after the merge", Waiting, "checked once every other gate is passed"},
 		anchored(f),
-		kmsQuiet(f),
+		f.Trail.Quiet(f.Now),
 		everywhere(f),
 		alone(f),
 		{"G8", "a person approves", Passed, "by merging the pull request; this tool never merges"},
@@ -339,8 +342,6 @@ func anchored(f Facts) Gate {
 	return g
 }
 
-func kmsQuiet(f Facts) Gate { return f.Trail.Quiet(f.Now) }
-
 // Quiet is gate G5. A key may be disabled only when it is Passed.
 func (t Trail) Quiet(now time.Time) Gate {
 	g := Gate{ID: "G5", Name: "KMS: the old key is quiet, the new one is seen"}
@@ -352,13 +353,13 @@ func (t Trail) Quiet(now time.Time) Gate {
 	case t.Problem != "":
 		g.State, g.Detail = Unproven, t.Problem
 	case t.OldUses > 0:
-		g.State, g.Detail = Against, fmt.Sprintf("%d signature(s) with the old key after the boundary, the last is CloudTrail event %s: some system still signs with it", t.OldUses, t.LastOldEvent)
+		g.State, g.Detail = Against, fmt.Sprintf("at least %d signature(s) with the old key after the boundary, the last by %s (CloudTrail event %s): some system still signs with it", t.OldUses, cmp.Or(t.LastOldUser, "a user without a name"), t.LastOldEvent)
 	case now.Sub(t.To) < TrailDelay:
 		g.State, g.Detail = Unproven, fmt.Sprintf("the window ends at %s, and CloudTrail delivers up to %s late", stamp(t.To), TrailDelay)
 	case t.NewUses == 0:
 		g.State, g.Detail = Unproven, "not one signature with the new key is in the trail, so its silence about the old one proves nothing; does the trail record KMS events?"
 	default:
-		g.State, g.Detail = Passed, fmt.Sprintf("%d signature(s) with the new key, none with the old one, up to %s", t.NewUses, stamp(t.To))
+		g.State, g.Detail = Passed, fmt.Sprintf("at least %d signature(s) with the new key, none with the old one, up to %s", t.NewUses, stamp(t.To))
 	}
 	return g
 }

@@ -84,7 +84,7 @@ func state(a Assessment, id string) GateState {
 // Each gate holds the rotation back for its own reason, and lets it pass
 // without one.
 func TestGates(t *testing.T) {
-	if a := Evaluate(facts(t)); !a.Ready() || a.Boundary.Position != 10 || a.Cutover.Position != 9 || a.Phase != Active {
+	if a := Evaluate(facts(t)); !a.Ready() || a.Boundary.Position != 10 || a.Cutover.Position != 9 || a.Phase != Retiring {
 		t.Fatalf("the sound rotation is not ready: %+v", a)
 	}
 	for name, tc := range map[string]struct {
@@ -194,10 +194,14 @@ func TestPhases(t *testing.T) {
 			delete(f.Report.Signers, "arn:new")
 			f.Record.Policy.Propagation, f.MergedAt = Duration(time.Hour), f.Now.Add(-time.Minute)
 		}, Published},
-		"old signed last":  {func(f *Facts) { f.Report.Signers["old"] = use("old", 1, 1, 99, start) }, Draining},
-		"overlap runs":     {func(f *Facts) { f.Now = start.Add(2 * time.Hour) }, Retiring},
-		"overlap is over":  {func(*Facts) {}, Active},
-		"record says over": {func(f *Facts) { f.Record.Rollback = &Rollback{Mode: "compromise"} }, Compromised},
+		"old signed last": {func(f *Facts) { f.Report.Signers["old"] = use("old", 1, 1, 99, start) }, Draining},
+		"overlap runs":    {func(f *Facts) { f.Now = start.Add(2 * time.Hour) }, Retiring},
+		"old writers may deliver": {func(f *Facts) {
+			f.Record.Policy.Drain, f.Now = Duration(3*time.Hour), start.Add(2*time.Hour)
+		}, Active},
+		"old writers had their time": {func(f *Facts) { f.Record.Policy.Drain = Duration(3 * time.Hour) }, Retiring},
+		"overlap is over":            {func(*Facts) {}, Retiring},
+		"record says over":           {func(f *Facts) { f.Record.Rollback = &Rollback{Mode: "compromise"} }, Compromised},
 	} {
 		f := facts(t)
 		tc.change(&f)

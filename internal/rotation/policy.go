@@ -54,8 +54,8 @@ func (f Files) Located(s Signer) Signer {
 	return s
 }
 
-// record gives the record of a rotation, nil if there is none.
-func (f Files) record(id string) *Record {
+// Record gives the record of a rotation, nil if there is none.
+func (f Files) Record(id string) *Record {
 	i := slices.IndexFunc(f.Records, func(r Record) bool { return r.ID == id })
 	if i < 0 {
 		return nil
@@ -77,6 +77,10 @@ func (f Files) Checkpoint() (c *checkpoint.Checkpoint) {
 }
 
 // path is where a record stands.
+// DirBeside is where the records of a registry stand unless another folder is
+// named.
+func DirBeside(registryPath string) string { return path.Join(path.Dir(registryPath), "rotations") }
+
 func (f Files) path(id string) string { return path.Join(f.Dir, id+".json") }
 
 // Naming gives the first record that names a signer by this id or by this KMS
@@ -143,15 +147,15 @@ func (j *judge) about(rule string, severity finding.Severity, id, format string,
 // as they are.
 func (j *judge) records() {
 	for _, was := range j.base.Records {
-		switch is := j.head.record(was.ID); {
+		switch is := j.head.Record(was.ID); {
 		case is == nil:
 			j.about(RuleRecordRewrite, finding.Error, was.ID, "the record of rotation %s is removed; records are evidence and stay", was.ID)
 		case !grows(was, *is):
-			j.about(RuleRecordRewrite, finding.Error, was.ID, "the record of rotation %s is rewritten; once merged it gains its retirement, its rollback and pull request numbers, each once, and nothing else changes", was.ID)
+			j.about(RuleRecordRewrite, finding.Error, was.ID, "the record of rotation %s is rewritten; once merged it gains its retirement, its rollback and the number of its pull request, each once, and nothing else changes", was.ID)
 		}
 	}
 	for _, is := range j.head.Records {
-		if j.base.record(is.ID) != nil {
+		if j.base.Record(is.ID) != nil {
 			continue
 		}
 		if is.Retirement != nil {
@@ -212,12 +216,8 @@ func grows(was, is Record) bool {
 		undone.Retirement = nil
 		is.Rollback = &undone
 	}
-	for _, n := range []struct{ was, is *int }{
-		{&was.PullRequests.Add, &is.PullRequests.Add}, {&was.PullRequests.Finalize, &is.PullRequests.Finalize}, {&was.PullRequests.Rollback, &is.PullRequests.Rollback},
-	} {
-		if *n.was == 0 {
-			*n.is = 0
-		}
+	if was.PullRequest == 0 {
+		is.PullRequest = 0
 	}
 	return bytes.Equal(was.JSON(), is.JSON())
 }
@@ -232,7 +232,7 @@ func (j *judge) departures() {
 			j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: j.head.Archive.Name, Line: item.Line, Col: item.Col,
 				Message: "signer " + registry.Quote(item.ID) + " is archived, but " + fmt.Sprintf(format, args...)})
 		}
-		was, rec := j.base.record(item.Rotation), j.head.record(item.Rotation)
+		was, rec := j.base.Record(item.Rotation), j.head.Record(item.Rotation)
 		if rec == nil {
 			at(RuleUnproven, "there is no record of rotation %s in %s; only finalize (or rollback in mode compromise) archives a signer", registry.Quote(item.Rotation), j.head.Dir)
 			continue
@@ -344,7 +344,7 @@ func (j *judge) returns() {
 			continue
 		}
 		undone := slices.ContainsFunc(j.head.Records, func(r Record) bool {
-			before := j.base.record(r.ID)
+			before := j.base.Record(r.ID)
 			return r.Outgoing != nil && r.Outgoing.ID == s.ID && r.Rollback != nil && before != nil && before.Rollback == nil
 		})
 		if !undone {
@@ -373,7 +373,7 @@ func (j *judge) alone() {
 // goesBack tells whether the change undoes a rotation.
 func (j *judge) goesBack() bool {
 	return slices.ContainsFunc(j.head.Records, func(r Record) bool {
-		was := j.base.record(r.ID)
+		was := j.base.Record(r.ID)
 		return r.Rollback != nil && was != nil && was.Rollback == nil
 	})
 }

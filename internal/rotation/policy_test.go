@@ -262,8 +262,8 @@ func TestJudge(t *testing.T) {
 		"nothing":                     {of: metadata},
 		"a record removed":            {of: metadata, edit: func(c *change) { c.head.Records = nil }, want: RuleRecordRewrite, says: "is removed"},
 		"a record rewritten":          {of: metadata, edit: head(func(r *Record) { r.Actor = "somebody else" }), want: RuleRecordRewrite, says: "is rewritten"},
-		"a record gains its number":   {of: metadata, edit: head(func(r *Record) { r.PullRequests = PullRequests{1, 2, 3} })},
-		"a record's number changes":   {of: metadata, edit: func(c *change) { c.base.Records[0].PullRequests.Add = 1; c.head.Records[0].PullRequests.Add = 2 }, want: RuleRecordRewrite, says: "is rewritten"},
+		"a record gains its number":   {of: metadata, edit: head(func(r *Record) { r.PullRequest = 7 })},
+		"a record's number changes":   {of: metadata, edit: func(c *change) { c.base.Records[0].PullRequest = 1; c.head.Records[0].PullRequest = 2 }, want: RuleRecordRewrite, says: "is rewritten"},
 		"a record gains its rollback": {of: metadata, edit: head(func(r *Record) { r.Rollback = &Rollback{Mode: "rollback"} })},
 		"a record loses its rollback": {of: metadata, edit: func(c *change) { c.base.Records[0].Rollback = &Rollback{} }, want: RuleRecordRewrite, says: "is rewritten"},
 		"a record's retirement changes": {of: metadata, edit: func(c *change) {

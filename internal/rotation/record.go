@@ -28,19 +28,21 @@ import (
 // Record is the file rotations/<id>.json: who replaced what, when, why, and at
 // the end on which evidence.
 type Record struct {
-	Version      int                `json:"version"`
-	ID           string             `json:"id"`
-	CreatedAt    time.Time          `json:"createdAt"`
-	Actor        string             `json:"actor"`
-	Reason       string             `json:"reason"`
-	RunURL       string             `json:"runUrl,omitempty"`
-	Outgoing     *Signer            `json:"outgoing,omitempty"`
-	Incoming     Signer             `json:"incoming"`
-	Possession   *pubkey.Possession `json:"possession,omitempty"`
-	Policy       Policy             `json:"policy"`
-	PullRequests PullRequests       `json:"pullRequests,omitzero"`
-	Retirement   *Retirement        `json:"retirement,omitempty"`
-	Rollback     *Rollback          `json:"rollback,omitempty"`
+	Version    int                `json:"version"`
+	ID         string             `json:"id"`
+	CreatedAt  time.Time          `json:"createdAt"`
+	Actor      string             `json:"actor"`
+	Reason     string             `json:"reason"`
+	RunURL     string             `json:"runUrl,omitempty"`
+	Outgoing   *Signer            `json:"outgoing,omitempty"`
+	Incoming   Signer             `json:"incoming"`
+	Possession *pubkey.Possession `json:"possession,omitempty"`
+	Policy     Policy             `json:"policy"`
+	// PullRequest published the incoming signer; finalize fills it in, and it is 0
+	// where GitHub does not tell.
+	PullRequest int         `json:"pullRequest,omitzero"`
+	Retirement  *Retirement `json:"retirement,omitempty"`
+	Rollback    *Rollback   `json:"rollback,omitempty"`
 }
 
 // Signer is a signer as the record remembers it.
@@ -116,13 +118,6 @@ func (p Policy) Check() error {
 	return fmt.Errorf("overlap %s is shorter than drain %s, propagation %s and a safety margin of %s together: the old signer could be archived while its events still arrive. Use an overlap of at least %s, or allow-short-overlap: true for a rehearsal", overlap, drain, propagation, Safety, p.Least())
 }
 
-// PullRequests are the numbers of the rotation's pull requests, 0 unknown.
-type PullRequests struct {
-	Add      int `json:"add,omitempty"`
-	Finalize int `json:"finalize,omitempty"`
-	Rollback int `json:"rollback,omitempty"`
-}
-
 // Roles gives the signer that leaves, the one that stays, and since when it is
 // so: a rollback exchanges them. A rotation that replaces nobody has no signer
 // that leaves.
@@ -150,6 +145,11 @@ func (r Record) LeftBehind(reg *registry.Registry) bool {
 	}
 	s, ok := reg.Find(r.Incoming.ID)
 	return ok && s.ID == r.Incoming.ID
+}
+
+// Settled tells whether no signer of the rotation is left to be archived.
+func (r Record) Settled(reg *registry.Registry, arch *registry.Archive) bool {
+	return PhaseWithoutChain(r, reg, arch).Over() && !r.LeftBehind(reg)
 }
 
 // Retirement is the evidence on which the outgoing signer was archived.

@@ -24,7 +24,7 @@ func full(t *testing.T) Record {
 	r.Outgoing.Fingerprint, r.Outgoing.KMSKeyARN = strings.Repeat("cd", 32), "arn:aws:kms:eu-west-1:111122223333:key/1"
 	r.Possession = &pubkey.Possession{Challenge: "a challenge\nof lines", Digest: strings.Repeat("ef", 32), Signature: "c2ln"}
 	r.Policy = Policy{Duration(4 * time.Second), Duration(5 * time.Minute), Duration(time.Hour), true}
-	r.PullRequests = PullRequests{1, 2, 3}
+	r.PullRequest = 7
 	r.Retirement = &Retirement{
 		EvaluatedAt: start.Add(time.Hour), RunURL: r.RunURL, Cutover: Cutover{9}, Boundary: Mark{10, digest},
 		Gates:    []Gate{{"G1", "the overlap has passed", Passed, "48h0m0s since <then> & \"now\""}},
@@ -122,7 +122,7 @@ func TestRecordMembersStandOnce(t *testing.T) {
 
 // What the schema takes and no program can hold is refused, too.
 func TestRecordNumbers(t *testing.T) {
-	huge := strings.Replace(string(record().JSON()), `"actor": "a"`, `"actor": "a", "pullRequests": {"add": 1e30}`, 1)
+	huge := strings.Replace(string(record().JSON()), `"actor": "a"`, `"actor": "a", "pullRequest": 1e30`, 1)
 	if _, err := ParseRecord("r.json", []byte(huge)); err == nil || !strings.Contains(err.Error(), "not a rotation record") {
 		t.Error(err)
 	}

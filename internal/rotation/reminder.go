@@ -30,9 +30,8 @@ func Reminders(f Files, now time.Time) []string {
 	var list []string
 	for _, r := range f.Records {
 		leaving, _, since := r.Roles()
-		over := PhaseWithoutChain(r, f.Registry, f.Archive).Over() && !r.LeftBehind(f.Registry)
 		due := since.Add(time.Duration(r.Policy.Overlap))
-		if late := now.Sub(due); !over && leaving != nil && late > patience {
+		if late := now.Sub(due); late > patience && leaving != nil && !r.Settled(f.Registry, f.Archive) {
 			list = append(list, fmt.Sprintf("finalize of rotation %s is overdue by %d h: its overlap may have been over since %s; finalize says what signer %s still waits for", r.ID, int(late.Hours()), stamp(due), leaving.ID))
 		}
 	}

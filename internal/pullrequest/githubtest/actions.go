@@ -6,27 +6,8 @@ import (
 	"strings"
 )
 
-// Dispatch is one workflow start that was asked for.
-type Dispatch struct {
-	Workflow, Ref string
-	Inputs        map[string]any
-}
-
 // Status is one commit status.
 type Status struct{ Commit, State, Context, Description, TargetURL string }
-
-func (s *Server) dispatch(c *call) answer {
-	var in struct {
-		Ref    string
-		Inputs map[string]any
-	}
-	c.decode(&in)
-	if s.git.tip(strings.TrimPrefix(in.Ref, "refs/heads/")) == "" {
-		return refuse(http.StatusUnprocessableEntity, "No ref found for: "+in.Ref)
-	}
-	s.dispatches = append(s.dispatches, Dispatch{Workflow: c.params["workflow_id"], Ref: in.Ref, Inputs: in.Inputs})
-	return answer{status: http.StatusNoContent}
-}
 
 // variablesOf is the store of an environment, "" for the repository's own; nil
 // where there is no such environment.

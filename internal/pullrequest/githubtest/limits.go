@@ -131,7 +131,7 @@ func (s *Server) Snapshot() (restore func() error) {
 	for name, all := range s.variables {
 		variables[name] = maps.Clone(all)
 	}
-	dispatches, statuses := slices.Clone(s.dispatches), slices.Clone(s.statuses)
+	statuses := slices.Clone(s.statuses)
 	return func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -156,7 +156,7 @@ func (s *Server) Snapshot() (restore func() error) {
 		for name, all := range variables {
 			s.variables[name] = maps.Clone(all)
 		}
-		s.dispatches, s.statuses = slices.Clone(dispatches), slices.Clone(statuses)
+		s.statuses = slices.Clone(statuses)
 		s.answered, s.counted, s.created = map[string]answer{}, nil, nil
 		s.settled()
 		return nil

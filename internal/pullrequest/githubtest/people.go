@@ -182,13 +182,6 @@ func (s *Server) Variables(environment string) map[string]string {
 	return out
 }
 
-// Dispatches returns the workflow starts that were asked for, oldest first.
-func (s *Server) Dispatches() []Dispatch {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.dispatches)
-}
-
 // Statuses returns the commit statuses, oldest first.
 func (s *Server) Statuses() []Status {
 	s.mu.Lock()

@@ -91,7 +91,6 @@ type Server struct {
 	pulls      []*pull
 	comments   int64 // the last comment's id
 	variables  map[string]map[string]string
-	dispatches []Dispatch
 	statuses   []Status
 	requests   []Request
 	violations []string
