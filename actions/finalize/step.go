@@ -174,6 +174,9 @@ func (f *finalizer) prove(ctx context.Context, after *registry.Files, a *rotatio
 		if why := trust.Bounds(before, after, leaving, registry.Boundary(a.Boundary)); why != "" {
 			return fmt.Errorf("what the report says of the files as they are does not hold for those after the merge: %s. Let finalize read the chain itself", why)
 		}
+		if len(f.report.Tips) > 1 {
+			return fmt.Errorf("the chain of the report has branches, and it does not say which of them end with signer %s: let finalize read the chain itself", leaving)
+		}
 		a.Infer(f.report)
 		return nil
 	}

@@ -8,10 +8,14 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"iter"
+	"maps"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/auditdb"
@@ -159,7 +163,7 @@ func (t Terms) options() chain.Options {
 // conclude says what the report rests on, and holds it against the checkpoint.
 func (t Terms) conclude(r *chain.Report, table checkpoint.Table) {
 	r.ToolVersion = gha.Version
-	r.RegistrySHA256, r.ArchiveSHA256 = t.Registry.SHA256(), t.Archive.SHA256()
+	r.RegistrySHA256, r.ArchiveSHA256, r.TermsSHA256 = t.Registry.SHA256(), t.Archive.SHA256(), t.sum()
 	if t.Checkpoint != nil {
 		r.Checkpoint.From = t.Checkpoint.String()
 		for _, f := range t.Checkpoint.Check(table, r) {
@@ -218,8 +222,21 @@ func (t Terms) whole() string {
 		return "exceptions are held against every event"
 	case t.Checkpoint.HeadCreatedAt.IsZero():
 		return "the checkpoint does not tell when its last event was written"
+	case t.Checkpoint.HeadCreatedAt.Add(-lateness).Year() < 1:
+		return "the checkpoint's last event claims a time before all others"
 	}
-	return t.Checkpoint.Resumable(t.Registry.SHA256(), t.Archive.SHA256())
+	return t.Checkpoint.Resumable(t.Registry.SHA256(), t.Archive.SHA256(), t.sum())
+}
+
+// sum is a digest of the terms beside registry and archive. Of the secrets it has
+// the ids alone.
+func (t Terms) sum() string {
+	text, err := json.Marshal([]any{append([]chain.Exception{}, t.Exceptions...), t.StrictNumbers, slices.Sorted(maps.Keys(t.Secrets))})
+	if err != nil {
+		panic(err) // plain values only
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func (t Terms) progress(estimate func(events int64) int64) func(int64) {

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -97,6 +98,10 @@ func decompress(name string, f *os.File) (io.ReadCloser, error) {
 			return nil, bad(err)
 		}
 		return &unpacked{z, f, z.Close, bad}, nil
+	}
+	if ext := strings.ToLower(path.Ext(name)); ext == ".gz" || ext == ".zst" { // an upload that broke off, say
+		f.Close()
+		return nil, &chain.SourceError{Message: fmt.Sprintf("%s: the file has a compressed file's name and is none; export it again, or name it as what it is", name)}
 	}
 	return f, nil
 }

@@ -230,6 +230,38 @@ func TestShardsOfATable(t *testing.T) {
 	}
 }
 
+// An empty chain may be allowed, and still a table that was planned with rows has
+// lost them.
+func TestJoinOfRowsThatWere(t *testing.T) {
+	url := auditdbtest.New(t)
+	if err := auditdbtest.CreateTable(t.Context(), url, auditdbtest.AgentManager); err != nil {
+		t.Fatal(err)
+	}
+	w, err := auditdbtest.NewWriter(t.Context(), url, "audit_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close(t.Context())
+	files, key := signer(t)
+	s, terms := audit.Source{DatabaseURL: url, Table: "audit_events"}, audit.Terms{Registry: files.Registry, Archive: files.Archive, AllowEmpty: true}
+	empty := plan(t, s, 2)
+	if _, err := w.Append(t.Context(), key, auditdbtest.Event{Type: "e", Payload: "{}"}); err != nil {
+		t.Fatal(err)
+	}
+	full := plan(t, s, 2)
+	if _, err := auditdbtest.Exec(t.Context(), url, "DELETE FROM audit_events"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		names []string
+		want  chain.Verdict
+	}{"planned with rows": {full, chain.Failed}, "planned without": {empty, chain.Undetermined}} {
+		if r, _, err := audit.Join(t.Context(), s, terms, shards(t, s, terms, tc.names, nil)); err != nil || r.Verdict != tc.want {
+			t.Errorf("%s: %+v %v", name, r, err)
+		}
+	}
+}
+
 // Join takes the shards of one plan, each once, and nothing else.
 func TestJoinWantsAllShards(t *testing.T) {
 	files, _ := signer(t)

@@ -215,6 +215,20 @@ func TestNumbersThatNeedNoWork(t *testing.T) {
 	}
 }
 
+// Exponents may stand against any number of zeros; Node prints 1 for these.
+func TestLongExponents(t *testing.T) {
+	zeros := strings.Repeat("0", 100_000)
+	for _, text := range []string{"0." + zeros + "1e100001", "1" + zeros + "e-100000", "-1" + zeros + ".0e-100000", "0." + zeros + "e100000"} {
+		want := map[byte]string{'-': "-1", '1': "1", '0': "1"}[text[0]]
+		if strings.HasSuffix(text, "0e100000") {
+			want = "0"
+		}
+		if got, notes, err := canonical.Append(nil, []byte(text)); err != nil || string(got) != want || notes&(canonical.Lossy|canonical.OutOfRange) != 0 {
+			t.Errorf("%.8q… is %.20q, notes %b, %v", text, got, notes, err)
+		}
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	for text, why := range map[string]string{
 		"":                       "ends where a value",

@@ -79,14 +79,18 @@ func shortest(text []byte, integer, fraction int) bool {
 
 // double emits the general case, through the nearest double.
 func (e *Encoder) double(dst, text []byte) []byte {
+	from := decimalOf(text)
+	exact := text
+	if len(text) > longExponent {
+		exact = from.normal(text[0] == '-')
+	}
 	// ParseFloat keeps no reference to its argument but in an error, which
 	// carries a copy.
-	f, err := strconv.ParseFloat(unsafe.String(&text[0], len(text)), 64)
+	f, err := strconv.ParseFloat(unsafe.String(&exact[0], len(exact)), 64)
 	if err != nil { // the grammar has been checked: only a range error is left
 		e.notes |= OutOfRange
 		return append(dst, "null"...)
 	}
-	from := decimalOf(text)
 	if f == 0 {
 		if !from.zero() {
 			e.notes |= Lossy
@@ -102,6 +106,25 @@ func (e *Encoder) double(dst, text []byte) []byte {
 		dst = append(dst, '-')
 	}
 	return appendES(dst, printed)
+}
+
+// longExponent is the least exponent after which strconv.ParseFloat may stop
+// reading, though as many zeros may stand against it.
+const longExponent = 10_000
+
+// normal spells a decimal as [-]0.<digits>e<exponent>, so that nothing stands
+// against its exponent.
+func (d decimal) normal(negative bool) []byte {
+	var text []byte
+	if negative {
+		text = append(text, '-')
+	}
+	text = append(text, '0', '.')
+	text = append(d.appendDigits(text), 'e')
+	if d.zero() {
+		text = append(text[:len(text)-1], '0', 'e')
+	}
+	return strconv.AppendInt(text, int64(d.exponent), 10)
 }
 
 // appendES lays out the shortest digits d[.ddd]e±dd as ECMA-262 does.

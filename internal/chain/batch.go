@@ -77,8 +77,10 @@ type outcome struct {
 	unlinked  bool
 	createdAt int64 // Unix microseconds, 0 unknown
 	notObject bool
-	judged    Judgement
-	findings  []finding.Finding
+	// excepted events are in the chain by review: their signature counts for nobody.
+	excepted bool
+	judged   Judgement
+	findings []finding.Finding
 }
 
 // hold copies an event, whose bytes belong to the source, into the batch.

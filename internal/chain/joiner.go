@@ -102,7 +102,7 @@ func (j *joiner) add(e *Event, o *outcome) error {
 // said about it.
 func (j *joiner) account(s *segment, e *Event, o *outcome) {
 	kid, at := j.kid(e.Signer, o.judged), s.end-1
-	if !o.resumed { // the checkpoint has counted that one
+	if !o.resumed && !o.excepted { // the checkpoint has counted the one
 		s.merge(use{kid, 1, at, at, o.createdAt, o.createdAt, s.clock.newest, o.digest})
 	}
 	for i := range o.findings {

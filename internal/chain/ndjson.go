@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -358,5 +359,13 @@ func (p *rowParser) instant(column string, value []byte) (time.Time, error) {
 			return t, nil
 		}
 	}
+	if beyondRFC3339.Match(s) {
+		return time.Time{}, nil
+	}
 	return time.Time{}, fmt.Errorf("column %s holds %.80q, which is no RFC 3339 time", column, s)
 }
+
+// beyondRFC3339 are the times that PostgreSQL prints and RFC 3339 does not know
+// (PostgreSQL, "Date/Time Types": infinity, years before 1 and after 9999, offsets
+// with seconds). As in the table itself, such a column claims nothing.
+var beyondRFC3339 = regexp.MustCompile(`^(?:-?infinity|\d{4,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::\d\d){0,2})?(?: BC)?)$`)

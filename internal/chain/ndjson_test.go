@@ -59,6 +59,10 @@ func TestNDJSONAccepts(t *testing.T) {
 		"backslash before a quote": {`{"id":"a\\","payload":"\\\\","prev_hash":null}`, chain.Event{ID: []byte(`a\`), Payload: []byte(`"\\\\"`)}},
 		"time without a zone":      {`{"id":"a","payload":1,"prev_hash":null,"created_at":"2025-11-09T01:02:03"}`, chain.Event{ID: []byte("a"), Payload: []byte("1"), CreatedAt: whole}},
 		"time with minutes":        {`{"id":"a","payload":1,"prev_hash":null,"ts":"2025-11-08 19:32:03-05:30"}`, chain.Event{ID: []byte("a"), Payload: []byte("1"), CreatedAt: whole}},
+		"time without an end":      {`{"id":"a","payload":1,"prev_hash":null,"created_at":"-infinity"}`, chain.Event{ID: []byte("a"), Payload: []byte("1")}},
+		"time before year 1":       {`{"id":"a","payload":1,"prev_hash":null,"created_at":"0044-03-15T00:00:00 BC"}`, chain.Event{ID: []byte("a"), Payload: []byte("1")}},
+		"time after year 9999":     {`{"id":"a","payload":1,"prev_hash":null,"created_at":"12026-01-01T00:00:00.5+00:00"}`, chain.Event{ID: []byte("a"), Payload: []byte("1")}},
+		"time of local noon":       {`{"id":"a","payload":1,"prev_hash":null,"created_at":"1880-01-01 00:00:00+00:19:32"}`, chain.Event{ID: []byte("a"), Payload: []byte("1")}},
 		"time NULL":                {`{"id":"a","payload":1,"prev_hash":null,"created_at":null}`, chain.Event{ID: []byte("a"), Payload: []byte("1")}},
 		"payload that is no JSON":  {`{"id":"a","payload":{"a"},"prev_hash":null}`, chain.Event{ID: []byte("a"), Payload: []byte(`{"a"}`)}}, // the chain's to judge
 	} {
@@ -126,6 +130,7 @@ func TestNDJSONRefuses(t *testing.T) {
 		"another column, twice":      {row(`"metadata":{"a":1,"a":2}`), `column "metadata" holds no well-formed`},
 		"another column, too deep":   {row(`"metadata":` + strings.Repeat("[", 600) + strings.Repeat("]", 600)), `column "metadata" holds no well-formed`},
 		"no time":                    {row(`"created_at":"yesterday"`), "no RFC 3339 time"},
+		"a time with more behind":    {row(`"created_at":"infinity or so"`), "no RFC 3339 time"},
 		"a number as time":           {row(`"ts":1`), "ts must be a string or null"},
 		"NUL":                        {row("\"x\":\x00"), "no well-formed"},
 	} {

@@ -69,10 +69,13 @@ type Report struct {
 	// but unusual.
 	NonObjectPayloads int64 `json:"nonObjectPayloads,omitempty"`
 
-	UnauthenticatedColumns []string        `json:"unauthenticatedColumns"`
-	RegistrySHA256         string          `json:"registrySha256,omitempty"`
-	ArchiveSHA256          string          `json:"archiveSha256,omitempty"`
-	Checkpoint             CheckpointRange `json:"checkpoint,omitzero"`
+	UnauthenticatedColumns []string `json:"unauthenticatedColumns"`
+	RegistrySHA256         string   `json:"registrySha256,omitempty"`
+	ArchiveSHA256          string   `json:"archiveSha256,omitempty"`
+	// TermsSHA256 is a digest of what else the rows were held against: exceptions,
+	// strict-numbers, and for which signers an HMAC secret was given.
+	TermsSHA256 string          `json:"termsSha256,omitempty"`
+	Checkpoint  CheckpointRange `json:"checkpoint,omitzero"`
 	// Resumed says that only what is new since the checkpoint was read.
 	Resumed *Resumption `json:"resumed,omitempty"`
 	// Signatures says how the signatures were checked; those that KMS was asked

@@ -81,6 +81,7 @@ func damages() []damaged {
 	add("prev_hash that is no hex", edit(5, func(r *row) { r.Prev = []byte(strings.Repeat("z", 64)) }), "error malformed-prev-hash 0 e6")
 	add("prev_hash malformed in the middle", edit(2, func(r *row) { r.Prev = []byte("x") }),
 		"error malformed-prev-hash 0 e3", "error missing-link 0 e4")
+	add("prev_hash of zeros", edit(5, func(r *row) { r.Prev = []byte(strings.Repeat("0", 64)) }), "error bad-signature 0 e6", "error missing-link 0 e6")
 	add("payload with a doubled name", edit(5, func(r *row) { r.Payload = []byte(`{"a":1,"a":2}`) }), "error malformed-event 0 e6")
 	add("payload that is no JSON", edit(5, func(r *row) { r.Payload = []byte(`{`) }), "error malformed-event 0 e6")
 	add("payload empty", edit(5, func(r *row) { r.Payload = []byte{} }), "error malformed-event 0 e6")

@@ -230,7 +230,7 @@ func (v *verification) anchored(a Anchor) bool {
 		return false
 	}
 	at := v.placeOf(site.on.of)
-	return at.root == v.trunk.root && at.depth+site.on.of.position(site.at) == a.Position
+	return at.root == v.trunk.root && (a.Position == 0 || at.depth+site.on.of.position(site.at) == a.Position)
 }
 
 // judgeAnchors wants every anchor in its place. Of those with one name the first
@@ -246,6 +246,9 @@ func (v *verification) judgeAnchors() {
 		switch {
 		case v.anchored(a):
 			continue
+		case !site.found && a.Position == 0:
+			f.Rule = RuleTruncated
+			f.Message = fmt.Sprintf("the %s knows a branch that ends with the digest %s, and no event has it: somebody removed rows of that branch, or this is an older copy of the table", a.Name, a.Digest)
 		case !site.found && a.Position > v.length:
 			f.Rule = RuleTruncated
 			f.Message = fmt.Sprintf("the %s knows %d events, the chain has %d: the last %d are gone. Somebody removed rows, or this is an older copy of the table", a.Name, a.Position, v.length, a.Position-v.length)

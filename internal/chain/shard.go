@@ -24,7 +24,10 @@ type Part struct {
 	Shard string `json:"shard"`
 	// Terms is a digest of what the rows were held against; ToolVersion is what
 	// read them. Parts join only if they have both in common.
-	Terms       string `json:"terms"`
+	Terms string `json:"terms"`
+	// Anchors is a digest of the checkpoints that the rows were held against,
+	// which another run may move meanwhile.
+	Anchors     string `json:"anchors,omitempty"`
 	ToolVersion string `json:"toolVersion,omitempty"`
 	// StartedAt is when the shard was begun: what came later it may not have seen.
 	StartedAt time.Time `json:"startedAt,omitzero"`
@@ -154,7 +157,7 @@ func Shard(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Par
 		return nil, err
 	}
 	p := &Part{
-		Version: 1, Terms: termsOf(o), Events: v.census.rows, NonObjectPayloads: v.notObjects, Segments: []Piece{},
+		Version: 1, Terms: termsOf(o), Anchors: anchorsOf(o), Events: v.census.rows, NonObjectPayloads: v.notObjects, Segments: []Piece{},
 		Findings: v.tally.list(), FindingsTotal: v.tally.total, ByRule: v.tally.byRule,
 	}
 	for _, x := range v.exceptions {
@@ -216,7 +219,18 @@ func (p *Part) Failed() bool { return finding.Count(p.List(), finding.Error) > 0
 
 // termsOf sums up what decides about a row.
 func termsOf(o Options) string {
-	text, err := json.Marshal([]any{o.Anchors, o.Exceptions, o.StrictNumbers, o.Terms})
+	return digestOf(slices.DeleteFunc(slices.Clone(o.Anchors), Anchor.movable), o.Exceptions, o.StrictNumbers, o.Terms)
+}
+
+// anchorsOf sums up the anchors that come from checkpoints.
+func anchorsOf(o Options) string {
+	return digestOf(slices.DeleteFunc(slices.Clone(o.Anchors), func(a Anchor) bool { return !a.movable() }))
+}
+
+func (a Anchor) movable() bool { return a.Signer == "" }
+
+func digestOf(values ...any) string {
+	text, err := json.Marshal(values)
 	if err != nil {
 		panic(err) // plain values
 	}
@@ -277,7 +291,9 @@ func Join(parts []*Part, o Options) (*Report, error) {
 		case p.Version != 1:
 			return nil, &SourceError{Message: fmt.Sprintf("shard %.80q: its report has version %d, this release reads version 1", p.Shard, p.Version)}
 		case p.Terms != terms:
-			return nil, &SourceError{Message: fmt.Sprintf("shard %.80q was held against another registry, archive, checkpoint or list of exceptions, or with other settings: run all shards and the join from one commit with the same inputs", p.Shard)}
+			return nil, &SourceError{Message: fmt.Sprintf("shard %.80q was held against another registry, archive or list of exceptions, or with other settings: run all shards and the join from one commit with the same inputs", p.Shard)}
+		case p.Anchors != anchorsOf(o):
+			return nil, fmt.Errorf("shard %.80q was held against another checkpoint than this join: another run has written one in between, or they were given different ones. Run plan, shards and join again, and let no other run write the checkpoint meanwhile", p.Shard)
 		case p.ToolVersion != parts[0].ToolVersion:
 			return nil, &SourceError{Message: fmt.Sprintf("shard %.80q was read by release %.80q, shard %.80q by %.80q: run all with one release", p.Shard, p.ToolVersion, parts[0].Shard, parts[0].ToolVersion)}
 		}
@@ -324,7 +340,7 @@ func (v *verification) take(p *Part) error {
 	segments := make([]*segment, len(p.Segments)) // as v.second has them
 	for i := range p.Segments {
 		s := &p.Segments[i]
-		if s.Events < 1 || s.Last == s.Prev || s.Genesis != (s.Prev == Digest{}) || s.Events == 1 && s.First != s.Last {
+		if s.Events < 1 || s.Last == s.Prev || s.Genesis && s.Prev != (Digest{}) || s.Events == 1 && s.First != s.Last {
 			return broken("a segment has no events or no ends")
 		}
 		linked += s.Events

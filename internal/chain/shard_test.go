@@ -239,6 +239,10 @@ func TestJoinOfForksIsVerify(t *testing.T) {
 	for range 1500 {
 		rows := sound()
 		o := chain.Options{Verifier: signers}
+		if random.IntN(2) == 0 { // a signer is retired, at an event that may be moved yet
+			k := 2 + random.IntN(2)
+			o.Verifier, o.Anchors = retired(int64(k)), []chain.Anchor{{Name: "archive", Signer: "old", Position: int64(k), Digest: rows[k-1].digest}}
+		}
 		for range random.IntN(4) {
 			at := random.IntN(len(rows))
 			switch random.IntN(4) {
@@ -288,7 +292,7 @@ func TestJoinOfForksIsVerify(t *testing.T) {
 			}
 		}
 	}
-	if accepted < 300 || refused < 300 || forked < 300 {
+	if accepted < 200 || refused < 200 || forked < 200 {
 		t.Errorf("%d accepted, %d refused, %d forks accepted: one side was hardly tried", accepted, refused, forked)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
@@ -48,11 +49,14 @@ type Options struct {
 // "<position>:<digest>".
 type Anchor struct {
 	// Name says where it is known from: "checkpoint", "boundary of <signer>".
-	Name     string
+	Name string
+	// Position is 0 for the end of a branch: its digest stands for all before it.
 	Position int64
 	Digest   Digest
 	// Checkpoint anchors exclude truncation up to their position.
 	Checkpoint bool
+	// Signer is the entry whose last event this is, of a retired signer.
+	Signer string
 }
 
 func (a Anchor) String() string { return itoa(a.Position) + ":" + a.Digest.String() }
@@ -93,6 +97,7 @@ func (v *verification) judge() {
 	v.settleRest()
 	v.judgeShape()
 	v.judgeAnchors()
+	v.judgeBranches()
 	v.judgeExceptions()
 }
 
@@ -211,6 +216,7 @@ func (v *verification) grade(e *Event, o *outcome) {
 			}
 		default:
 			v.except(f, pinOf(e, o))
+			o.excepted = o.excepted || f.Severity == finding.Note
 		}
 	}
 }
@@ -255,11 +261,9 @@ func (v *verification) report() *Report {
 			r.Tips = v.tips
 		}
 	}
-	for _, a := range v.Anchors {
-		if a.Checkpoint && v.anchored(a) {
-			r.TruncationExcluded = true
-		}
-	}
+	isCheckpoint := func(a Anchor) bool { return a.Checkpoint }
+	r.TruncationExcluded = slices.ContainsFunc(v.Anchors, isCheckpoint) &&
+		!slices.ContainsFunc(v.Anchors, func(a Anchor) bool { return a.Checkpoint && !v.anchored(a) })
 	v.countSigners(r)
 	return r
 }

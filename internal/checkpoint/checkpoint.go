@@ -28,13 +28,17 @@ import (
 // Checkpoint is the file's content. Count and Head are always there; the rest
 // is checked where present.
 type Checkpoint struct {
-	Version        int                   `json:"version,omitempty"`
-	Chain          Table                 `json:"chain,omitzero"`
-	Count          int64                 `json:"count"`
-	Head           chain.Digest          `json:"head"`
-	Signers        map[string]SignerPart `json:"signers,omitempty"`
-	RegistrySHA256 string                `json:"registrySha256,omitempty"`
-	ArchiveSHA256  string                `json:"archiveSha256,omitempty"`
+	Version int                   `json:"version,omitempty"`
+	Chain   Table                 `json:"chain,omitzero"`
+	Count   int64                 `json:"count"`
+	Head    chain.Digest          `json:"head"`
+	Signers map[string]SignerPart `json:"signers,omitempty"`
+	// Tips are the ends of the branches beside Head that reviewed forks have made.
+	Tips           []chain.Digest `json:"tips,omitempty"`
+	RegistrySHA256 string         `json:"registrySha256,omitempty"`
+	ArchiveSHA256  string         `json:"archiveSha256,omitempty"`
+	// TermsSHA256 is the digest of what else the events were held against.
+	TermsSHA256 string `json:"termsSha256,omitempty"`
 	// PreviousSHA256 is the digest of the predecessor's bytes.
 	PreviousSHA256 string    `json:"previousSha256,omitempty"`
 	CreatedAt      time.Time `json:"createdAt,omitzero"`
@@ -88,7 +92,7 @@ func Parse(name string, src []byte) (*Checkpoint, error) {
 // spelled refuses members that differ from known ones in letter case only:
 // some readers take "Count" for "count", others do not.
 func spelled(doc *jsondoc.Document) error {
-	known := []string{"version", "chain", "count", "head", "signers", "registrySha256", "archiveSha256", "previousSha256", "createdAt", "headCreatedAt", "fullAt", "toolVersion", "reset"}
+	known := []string{"version", "chain", "count", "head", "tips", "signers", "registrySha256", "archiveSha256", "termsSha256", "previousSha256", "createdAt", "headCreatedAt", "fullAt", "toolVersion", "reset"}
 	for _, m := range doc.Root.Members {
 		for _, name := range known {
 			if m.Name != name && strings.EqualFold(m.Name, name) {
@@ -108,10 +112,13 @@ func (c *Checkpoint) Anchor() chain.Anchor {
 	return chain.Anchor{Name: "checkpoint", Position: c.Count, Digest: c.Head, Checkpoint: true}
 }
 
-// Anchors are Anchor and the places of the checkpoints before it, the newest
-// first, as far as Follows has told of them.
+// Anchors are Anchor, the ends of the branches beside it, and the places of the
+// checkpoints before it, the newest first, as far as Follows has told of them.
 func (c *Checkpoint) Anchors() []chain.Anchor {
 	all := []chain.Anchor{c.Anchor()}
+	for _, tip := range c.Tips {
+		all = append(all, chain.Anchor{Name: "checkpoint, beside its head,", Digest: tip, Checkpoint: true})
+	}
 	for _, p := range c.earlier {
 		all = append(all, chain.Anchor{Name: "history of " + c.name, Position: p.Count, Digest: p.Head})
 	}
@@ -143,9 +150,13 @@ func (c *Checkpoint) Check(t Table, r *chain.Report) []finding.Finding {
 
 // Resumable says why a verification cannot go on from c and must read the whole
 // chain, "" if it can: what was accepted up to c must have been accepted under
-// the registry and the archive of now.
-func (c *Checkpoint) Resumable(registrySHA256, archiveSHA256 string) string {
+// the registry, the archive and the terms of now.
+func (c *Checkpoint) Resumable(registrySHA256, archiveSHA256, termsSHA256 string) string {
 	switch {
+	case len(c.Tips) > 0:
+		return "there are branches beside the checkpoint"
+	case c.TermsSHA256 == "" || c.TermsSHA256 != termsSHA256:
+		return "exceptions, strict-numbers or HMAC secrets are others than at the checkpoint"
 	case c.RegistrySHA256 == "" || c.RegistrySHA256 != registrySHA256:
 		return "the registry is another one than at the checkpoint"
 	case c.ArchiveSHA256 != archiveSHA256:
@@ -192,12 +203,17 @@ func Next(previous *Checkpoint, t Table, r *chain.Report, now time.Time) (*Check
 	head, _ := chain.ParseDigest([]byte(r.Head))
 	next := &Checkpoint{
 		Version: 1, Chain: t, Count: r.Length, Head: head, Signers: map[string]SignerPart{},
-		RegistrySHA256: r.RegistrySHA256, ArchiveSHA256: r.ArchiveSHA256, CreatedAt: now.UTC().Truncate(time.Second), ToolVersion: r.ToolVersion,
+		RegistrySHA256: r.RegistrySHA256, ArchiveSHA256: r.ArchiveSHA256, TermsSHA256: r.TermsSHA256, CreatedAt: now.UTC().Truncate(time.Second), ToolVersion: r.ToolVersion,
 	}
 	for id, use := range r.Signers {
 		next.Signers[id] = SignerPart{use.Events, use.LastPosition}
 		if use.LastPosition == r.Length && use.LastCreatedAt != nil {
 			next.HeadCreatedAt = *use.LastCreatedAt
+		}
+	}
+	for _, tip := range r.Tips {
+		if d, ok := chain.ParseDigest([]byte(tip)); ok && d != head {
+			next.Tips = append(next.Tips, d)
 		}
 	}
 	next.FullAt = next.CreatedAt
@@ -244,16 +260,14 @@ func (c *Checkpoint) Follows(earlier []Place, resets []Reset) (beyond *Place) {
 		line[0] = c.Reset.Checkpoint
 	}
 	var gone Place
-	resets = slices.Clone(resets)
 	for _, p := range slices.Backward(line) {
 		if p == gone {
 			continue
 		}
 		gone = Place{}
-		if i := resetOf(p, resets); i >= 0 {
-			p, gone = resets[i].Restart, p
+		if r, rest, ok := givenUp(p, resets); ok {
+			p, gone, resets = r.Restart, p, rest
 			c.earlier = slices.DeleteFunc(c.earlier, func(q Place) bool { return q.Count > p.Count })
-			resets = slices.Delete(resets, i, i+1)
 		}
 		c.earlier = append(c.earlier, p)
 	}
@@ -271,7 +285,7 @@ func (c *Checkpoint) Follows(earlier []Place, resets []Reset) (beyond *Place) {
 // was verified with, whenever they were written.
 func (c *Checkpoint) Says(d *Checkpoint) bool {
 	return c.Count == d.Count && c.Head == d.Head && c.Chain == d.Chain && maps.Equal(c.Signers, d.Signers) &&
-		c.RegistrySHA256 == d.RegistrySHA256 && c.ArchiveSHA256 == d.ArchiveSHA256
+		slices.Equal(c.Tips, d.Tips) && c.RegistrySHA256 == d.RegistrySHA256 && c.ArchiveSHA256 == d.ArchiveSHA256 && c.TermsSHA256 == d.TermsSHA256
 }
 
 // JSON is the file's text.

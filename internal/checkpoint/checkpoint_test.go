@@ -191,18 +191,29 @@ func TestContinue(t *testing.T) {
 }
 
 func TestResumable(t *testing.T) {
-	c, err := checkpoint.Next(nil, table, verified(10), at)
+	r := verified(10)
+	cd, ef, ab := strings.Repeat("cd", 32), strings.Repeat("ef", 32), strings.Repeat("ab", 32)
+	r.TermsSHA256 = ab
+	c, err := checkpoint.Next(nil, table, r, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cd, ef := strings.Repeat("cd", 32), strings.Repeat("ef", 32)
-	for _, tc := range []struct{ registry, archive, why string }{{cd, ef, ""}, {ef, ef, "registry"}, {cd, cd, "archive"}, {cd, "", "archive"}} {
-		if got := c.Resumable(tc.registry, tc.archive); (got == "") != (tc.why == "") || !strings.Contains(got, tc.why) {
+	for _, tc := range []struct{ registry, archive, terms, why string }{
+		{cd, ef, ab, ""}, {ef, ef, ab, "registry"}, {cd, cd, ab, "archive"}, {cd, "", ab, "archive"}, {cd, ef, cd, "exceptions"},
+	} {
+		if got := c.Resumable(tc.registry, tc.archive, tc.terms); (got == "") != (tc.why == "") || !strings.Contains(got, tc.why) {
 			t.Errorf("%+v: %q", tc, got)
 		}
 	}
-	if parse(t, `{"count": 10, "head": "`+head+`"}`).Resumable("", "") == "" {
+	if parse(t, `{"count": 10, "head": "`+head+`"}`).Resumable("", "", "") == "" {
 		t.Error("a checkpoint that names no registry was made under any")
+	}
+	r.Tips = []string{r.Head, ef}
+	if c, err = checkpoint.Next(nil, table, r, at); err != nil || len(c.Tips) != 1 || !strings.Contains(c.Resumable(cd, ef, ab), "branches") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if back := parse(t, string(c.JSON())); len(back.Anchors()) != 2 || back.Anchors()[1].Digest.String() != ef || !back.Anchors()[1].Checkpoint {
+		t.Errorf("%+v", back.Anchors())
 	}
 }
 

@@ -56,17 +56,27 @@ func Recorded(name, text string) *Checkpoint {
 // c, unless one of them gives c up. The next one names c as its predecessor all
 // the same, so the two lineages hang together.
 func (c *Checkpoint) Under(resets []Reset) *Checkpoint {
-	i := resetOf(Place{c.Count, c.Head}, resets)
-	if i < 0 {
+	r, _, ok := givenUp(Place{c.Count, c.Head}, resets)
+	if !ok {
 		return c
 	}
-	r := resets[i]
 	return &Checkpoint{Version: 1, Count: r.Restart.Count, Head: r.Restart.Head, Reset: &r, name: c.name, sum: c.sum, given: true}
 }
 
-// resetOf finds the reset that gives a checkpoint up, -1 if there is none.
-func resetOf(p Place, resets []Reset) int {
-	return slices.IndexFunc(resets, func(r Reset) bool { return r.Checkpoint == p })
+// givenUp finds the reset that gives a checkpoint up, if there is one. Where its
+// restart is given up in turn, the last decision counts. rest are those that were
+// not needed.
+func givenUp(p Place, resets []Reset) (r Reset, rest []Reset, ok bool) {
+	rest = slices.Clone(resets)
+	for at := p; ; at = r.Restart {
+		i := slices.IndexFunc(rest, func(r Reset) bool { return r.Checkpoint == at })
+		if i < 0 {
+			r.Checkpoint = p
+			return r, rest, ok
+		}
+		r, ok = rest[i], true
+		rest = slices.Delete(rest, i, i+1)
+	}
 }
 
 // Finding tells of the reset under which the chain is read, if there is one.

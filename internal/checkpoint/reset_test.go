@@ -48,7 +48,7 @@ func TestUnder(t *testing.T) {
 	if f, told := now.Finding(); !told || f.Rule != checkpoint.RuleReset || !strings.Contains(f.Message, "10:"+head) || !strings.Contains(f.Message, "7:"+restart+": so decided lead on 2026-03-01 (restored)") {
 		t.Errorf("%+v", f)
 	}
-	if now.Resumable(old.RegistrySHA256, old.ArchiveSHA256) == "" {
+	if now.Resumable(old.RegistrySHA256, old.ArchiveSHA256, "") == "" {
 		t.Error("a verification resumes from an event that nobody has verified")
 	}
 	// A cluster that was restored has another identity, and signers fewer events.
@@ -102,6 +102,33 @@ func TestResetIsReadStrictly(t *testing.T) {
 		}
 		if _, err := checkpoint.Parse("c.json", []byte(bad)); err == nil {
 			t.Error(bad)
+		}
+	}
+}
+
+// A restart is given up like any other checkpoint; decisions that run in a circle
+// end.
+func TestUnderSeveralResets(t *testing.T) {
+	place := func(count int64, digit string) checkpoint.Place {
+		d, _ := chain.ParseDigest([]byte(strings.Repeat(digit, 64)))
+		return checkpoint.Place{Count: count, Head: d}
+	}
+	a5, b8, c10 := place(5, "a"), place(8, "b"), place(10, "c")
+	text, _ := json.Marshal(c10)
+	for name, tc := range map[string]struct {
+		resets []checkpoint.Reset
+		want   checkpoint.Place
+	}{
+		"one":         {[]checkpoint.Reset{{Checkpoint: c10, Restart: b8}}, b8},
+		"two":         {[]checkpoint.Reset{{Checkpoint: c10, Restart: b8}, {Checkpoint: b8, Restart: a5, ApprovedBy: "bob"}}, a5},
+		"in a circle": {[]checkpoint.Reset{{Checkpoint: c10, Restart: b8}, {Checkpoint: b8, Restart: c10}}, c10},
+	} {
+		c := parse(t, string(text)).Under(tc.resets)
+		if got := (checkpoint.Place{Count: c.Count, Head: c.Head}); got != tc.want || c.Reset.Checkpoint != c10 {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+		if beyond := c.Follows([]checkpoint.Place{a5}, tc.resets); beyond != nil || len(tc.resets) == 2 && tc.want == a5 && len(c.Anchors()) != 2 {
+			t.Errorf("%s: falls behind %v, held against %v", name, beyond, c.Anchors())
 		}
 	}
 }

@@ -53,7 +53,6 @@ func Unfit(r *chain.Report, f Files, version string, now time.Time, age time.Dur
 // contradiction is what no report of a verified chain can say.
 func contradiction(r *chain.Report) string {
 	var signed, unknown int64
-	unsigned := min(int64(r.ExceptionsUsed), r.ByRule[chain.RuleUnsigned]) // rows that were reviewed, under whatever id
 	for _, id := range slices.Sorted(maps.Keys(r.Signers)) {
 		use := r.Signers[id]
 		signed += use.Events
@@ -61,7 +60,7 @@ func contradiction(r *chain.Report) string {
 			unknown += use.Events
 		}
 		switch {
-		case unknown > unsigned:
+		case unknown > 0:
 			return fmt.Sprintf("nobody knows signer %.80q", id)
 		case use.LastPosition > r.Length || use.LastPosition > 0 && use.LastDigest == (chain.Digest{}):
 			return fmt.Sprintf("the last event of signer %.80q is none", id)

@@ -141,7 +141,7 @@ func Anchors(a *registry.Archive) []chain.Anchor {
 	var anchors []chain.Anchor
 	for _, was := range a.Retired {
 		if was.Boundary.Position > 0 {
-			anchors = append(anchors, chain.Anchor{Name: "archive (boundary of " + was.ID + ")", Position: was.Boundary.Position, Digest: was.Boundary.Digest})
+			anchors = append(anchors, chain.Anchor{Name: "archive (boundary of " + was.ID + ")", Position: was.Boundary.Position, Digest: was.Boundary.Digest, Signer: was.ID})
 		}
 	}
 	return anchors
