@@ -3,7 +3,9 @@ package actions_test
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -67,6 +69,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"registry": writeRegistry,
 	"public":   writePublic,
 	"events":   appendEvents,
+	"mark":     markEvent,
+	"back-to":  backTo,
 	"writing":  writing,
 	"postgres": postgres,
 	"sql":      sql,
@@ -77,6 +81,22 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"checkout": checkout,
 	"event":    event,
 	"sparse":   sparse,
+}
+
+// mark NAME: the digest of the newest event is $NAME, its id $NAME_ID.
+func markEvent(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "mark NAME")
+	s := stageOf(ts)
+	ts.Setenv(args[0], hex.EncodeToString(s.head))
+	ts.Setenv(args[0]+"_ID", fmt.Sprintf("00000000-0000-4000-8000-%012d", s.events))
+}
+
+// back-to $NAME: the next event follows that one, beside what follows it already.
+func backTo(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "back-to $NAME")
+	head, err := hex.DecodeString(args[0])
+	ts.Check(err)
+	stageOf(ts).head = head
 }
 
 func usage(ts *testscript.TestScript, wrong bool, text string) {

@@ -172,10 +172,10 @@ func (f *finalizer) prove(ctx context.Context, after *registry.Files, a *rotatio
 	if f.inputs.VerifyReportPath != "" {
 		before := &registry.Files{Registry: f.state.Registry, Archive: f.state.Archive}
 		if why := trust.Bounds(before, after, leaving, registry.Boundary(a.Boundary)); why != "" {
-			return fmt.Errorf("what the report says of the files as they are does not hold for those after the merge: %s. Let finalize read the chain itself", why)
+			return fmt.Errorf("what the report says of the files as they are does not hold for those after the merge: %s. Give database-url or events-path instead, so that finalize reads the chain itself", why)
 		}
 		if len(f.report.Tips) > 1 {
-			return fmt.Errorf("the chain of the report has branches, and it does not say which of them end with signer %s: let finalize read the chain itself", leaving)
+			return fmt.Errorf("the chain of the report has branches, and it does not say which of them end with signer %s. Give database-url or events-path instead, so that finalize reads the chain itself", leaving)
 		}
 		a.Infer(f.report)
 		return nil
@@ -325,9 +325,10 @@ func (f *finalizer) doubt(ctx context.Context, s rotation.Signer) (why string, e
 		mac.Write(digest[:])
 		same, err = client.VerifyMAC(ctx, s.KMSKeyARN, digest, mac.Sum(nil))
 	} else {
-		// KMS's answers are not among those that are counted.
+		// KMS's answers are not among those that are counted, nor are rows without a
+		// signature asked about.
 		local := f.report.Signatures.Fast + f.report.Signatures.Library
-		if same = local+f.report.Use(s.ID).Events <= f.report.Events; !same {
+		if same = local+f.report.Use(s.ID).Events <= f.report.Events-f.report.ByRule[chain.RuleUnsigned]; !same {
 			return fmt.Sprintf("events of signer %s were verified by a secret, and whether KMS key %s holds that is not known, so its silence proves nothing. Verify the chain by KMS, without hmac-secrets-path", s.ID, s.KMSKeyARN), nil
 		}
 	}

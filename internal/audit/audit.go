@@ -228,10 +228,10 @@ func (t Terms) whole() string {
 	return t.Checkpoint.Resumable(t.Registry.SHA256(), t.Archive.SHA256(), t.sum())
 }
 
-// sum is a digest of the terms beside registry and archive. Of the secrets it has
-// the ids alone.
+// sum is a digest of the terms beside registry and archive, and of the release that
+// has its own rules. Of the secrets it has the ids alone.
 func (t Terms) sum() string {
-	text, err := json.Marshal([]any{append([]chain.Exception{}, t.Exceptions...), t.StrictNumbers, slices.Sorted(maps.Keys(t.Secrets))})
+	text, err := json.Marshal([]any{append([]chain.Exception{}, t.Exceptions...), t.StrictNumbers, slices.Sorted(maps.Keys(t.Secrets)), gha.Version})
 	if err != nil {
 		panic(err) // plain values only
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
@@ -33,8 +34,8 @@ type Branch struct {
 // Whoever may push there can put any file on top, but cannot take a commit away
 // from a branch that only goes forward. So nothing is believed of the newest
 // commit alone: it must continue its parent's file, and it must not fall behind
-// what any commit before it says in its message; through each of those places the
-// chain must pass (Checkpoint.Anchors). A commit of somebody else's can only add
+// what any commit before it says in its message; through each of those places and
+// tips the chain must pass (Checkpoint.Anchors). A commit of somebody else's can only add
 // to that. It is refused, but for a checkpoint that a reviewed reset gives up.
 func ReadBranch(ctx context.Context, repo *pullrequest.Repo, name string, resets []checkpoint.Reset) (*Branch, *checkpoint.Checkpoint, error) {
 	text, tip, found, err := repo.ReadBranchFile(ctx, name, checkpointFile, jsondoc.MaxSize)
@@ -76,7 +77,7 @@ func ReadBranch(ctx context.Context, repo *pullrequest.Repo, name string, resets
 	if why := c.Continues(was); why != "" && c.Continues(was.Under(resets)) != "" {
 		return nil, nil, b.broken("commit %.12s does not continue the checkpoint of its parent %.12s: %s", tip, parent, why)
 	}
-	if beyond := now.Follows(places(line), resets); beyond != nil {
+	if beyond := now.Follows(said(line), resets); beyond != nil {
 		return nil, nil, b.broken("commit %.12s names %d events, and an earlier one named %s: a checkpoint never goes back but by a reviewed reset (exceptions-path)", tip, now.Count, beyond)
 	}
 	return b, now, nil
@@ -90,19 +91,29 @@ func (b *Branch) broken(format string, args ...any) *Broken {
 
 // message is a commit's; messageForm reads it again.
 func message(c *checkpoint.Checkpoint) string {
-	return fmt.Sprintf("Checkpoint %d events\n\nHead %s", c.Count, c.Head)
+	text := fmt.Sprintf("Checkpoint %d events\n\nHead %s", c.Count, c.Head)
+	for _, tip := range c.Tips {
+		text += "\nTip " + tip.String()
+	}
+	return text
 }
 
-var messageForm = regexp.MustCompile(`^Checkpoint ([0-9]+) events\n\nHead ([0-9a-f]{64})\s*$`)
+var messageForm = regexp.MustCompile(`^Checkpoint ([0-9]+) events\n\nHead ([0-9a-f]{64})((?:\nTip [0-9a-f]{64})*)\s*$`)
 
-// places are the checkpoints that commits name in their messages.
-func places(line []pullrequest.Step) (list []checkpoint.Place) {
+// said is what commits say of their checkpoints in their messages.
+func said(line []pullrequest.Step) (list []checkpoint.Said) {
 	for _, step := range line {
 		if m := messageForm.FindStringSubmatch(step.Message); m != nil {
 			count, err := strconv.ParseInt(m[1], 10, 64)
 			head, ok := chain.ParseDigest([]byte(m[2]))
 			if err == nil && ok {
-				list = append(list, checkpoint.Place{Count: count, Head: head})
+				was := checkpoint.Said{Place: checkpoint.Place{Count: count, Head: head}}
+				for tip := range strings.SplitSeq(strings.TrimPrefix(m[3], "\nTip "), "\nTip ") {
+					if d, ok := chain.ParseDigest([]byte(tip)); ok {
+						was.Tips = append(was.Tips, d)
+					}
+				}
+				list = append(list, was)
 			}
 		}
 	}

@@ -108,9 +108,9 @@ func (e *Encoder) double(dst, text []byte) []byte {
 	return appendES(dst, printed)
 }
 
-// longExponent is the least exponent after which strconv.ParseFloat may stop
-// reading, though as many zeros may stand against it.
-const longExponent = 10_000
+// longExponent is the length from which on zeros may stand against an exponent that
+// strconv.ParseFloat stops reading at its fifth digit.
+const longExponent = 9_000
 
 // normal spells a decimal as [-]0.<digits>e<exponent>, so that nothing stands
 // against its exponent.

@@ -30,6 +30,8 @@ func TestRetiredSignersBesideTheChain(t *testing.T) {
 	boundary := chain.Anchor{Name: "archive", Signer: "old", Position: 7, Digest: trunk[6].digest}
 	branch := line(trunk[1], "b", "old", 5) // positions 3 to 7
 	young := line(trunk[1], "y", "new", 5)
+	later := line(branch[1], "l", "new", 2) // beside branch[2]
+	alias := line(branch[1], "a", "arn", 1)
 	fork := func(rows ...row) (list []chain.Exception) {
 		for _, r := range append(rows, trunk[2]) {
 			list = append(list, excepted(chain.RuleFork, r))
@@ -51,9 +53,14 @@ func TestRetiredSignersBesideTheChain(t *testing.T) {
 		"another signer goes on":              {slices.Concat(branch[:1], line(branch[0], "v", "new", 3)), fork(branch[0]), "", 0},
 		"the retired key after that":          {slices.Concat(branch[:1], line(branch[0], "v", "new", 1), line(line(branch[0], "v", "new", 1)[0], "w", "old", 1)), fork(branch[0]), chain.RuleRetiredSignerUsed, 5},
 		"a branch without the retired signer": {young, fork(young[0]), "", 0},
+		"pinned by a later event of another":  {slices.Concat(branch[:2], later), fork(branch[0], later[1]), "", 0},
+		"which covers what is before it only": {slices.Concat(branch[:3], later), fork(branch[0], later[1]), chain.RuleRetiredSignerUsed, 5},
+		"under an alias, pinned at its end":   {slices.Concat(branch[:2], alias), fork(branch[0], alias[0]), "", 0},
+		"under an alias, going on":            {slices.Concat(branch[:1], line(branch[0], "a", "arn", 1)), fork(branch[0]), chain.RuleRetiredSignerUsed, 4},
+		"a pin of another event's id":         {branch[:2], append(fork(branch[0]), chain.Exception{Rule: chain.RuleFork, EventID: "b1", Digest: branch[1].digest}), chain.RuleRetiredSignerUsed, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rows, o := slices.Concat(trunk, tc.beside), chain.Options{Verifier: retired(7), Exceptions: tc.exceptions, Anchors: []chain.Anchor{boundary}}
+			rows, o := slices.Concat(trunk, tc.beside), chain.Options{Verifier: aliased(7), Exceptions: tc.exceptions, Anchors: []chain.Anchor{boundary}}
 			random := rand.New(rand.NewPCG(3, 3))
 			for range 10 {
 				r := verify(t, rows, o)
@@ -100,5 +107,124 @@ func TestReviewedRowsAreNobodys(t *testing.T) {
 	r := verify(t, append(rows, borrowed, unsigned), o)
 	if r.Verdict != chain.Verified || r.Events != 5 || r.ExceptionsUsed != 2 || r.Use("new").Events != 0 || r.Use("old").Events != 3 {
 		t.Errorf("%s", text(t, r))
+	}
+}
+
+// aliased is retired, with one more id for the old signer's entry.
+func aliased(until int64) keyring {
+	k := retired(until)
+	k["arn"] = speaker{key: key("arn"), until: until, entry: "old"}
+	return k
+}
+
+// Pins stand before a signer is retired, as its retirement asks for them, and
+// after it came back; on a chain without branches they are out of date.
+func TestPinsBeforeAndAfterRetirement(t *testing.T) {
+	rows := sound()
+	branch := line(rows[2], "b", "old", 3)
+	pins := []chain.Exception{excepted(chain.RuleFork, rows[3]), excepted(chain.RuleFork, branch[0]), excepted(chain.RuleFork, branch[2])}
+	boundary := []chain.Anchor{{Name: "archive", Signer: "old", Position: 3, Digest: rows[2].digest}}
+	for name, o := range map[string]chain.Options{
+		"before": {Verifier: signers, Exceptions: pins},
+		"back":   {Verifier: signers, Exceptions: pins[:2], Anchors: boundary}, // the archive keeps its entry
+	} {
+		if r := verify(t, slices.Concat(rows, branch), o); r.Verdict != chain.Verified || r.ExceptionsUsed != len(o.Exceptions) {
+			t.Errorf("%s: %s", name, text(t, r))
+		}
+	}
+	if r := verify(t, rows, chain.Options{Verifier: signers, Exceptions: pins[:1]}); r.Verdict != chain.Failed {
+		t.Errorf("no branch: %s", text(t, r))
+	}
+}
+
+// A rival as long as the chain does not take its place from the checkpoint's head.
+func TestTheCheckpointsHeadStays(t *testing.T) {
+	rows := sound()
+	for n := range 8 { // some have the lesser digest, some the greater
+		rival := rows[4].after("rival", "new", fmt.Sprintf(`{"rival":%d}`, n))
+		o := chain.Options{Verifier: signers, Exceptions: []chain.Exception{excepted(chain.RuleFork, rows[5]), excepted(chain.RuleFork, rival)}}
+		for _, head := range []row{rows[5], rival} {
+			o.Anchors = []chain.Anchor{{Name: "checkpoint", Position: 6, Digest: head.digest, Checkpoint: true}}
+			if r := verify(t, append(slices.Clone(rows), rival), o); r.Verdict != chain.Verified || r.Head != head.digest.String() || len(r.Tips) != 2 {
+				t.Errorf("%s: %s", head.ID, text(t, r))
+			}
+		}
+	}
+}
+
+// Of random trees, in any order and in any shards: an event of a retired signer
+// counts if it leads up to its boundary, or to an event that is pinned.
+func TestBranchesByAncestry(t *testing.T) {
+	random := rand.New(rand.NewPCG(14, 14))
+	verdicts := map[chain.Verdict]int{}
+	for range 600 {
+		rows := []row{write("r0", "old", `{"n":0}`, nil, noon)}
+		parent, signer := []int{-1}, []string{"old"}
+		for n := 1; n < 12; n++ {
+			p := n - 1
+			if random.IntN(4) == 0 {
+				p = random.IntN(n)
+			}
+			s := []string{"old", "arn", "new"}[random.IntN(3)]
+			rows = append(rows, rows[p].after(fmt.Sprintf("r%d", n), s, fmt.Sprintf(`{"n":%d}`, n)))
+			parent, signer = append(parent, p), append(signer, s)
+		}
+		depth := func(n int) (d int64) {
+			for ; n >= 0; n = parent[n] {
+				d++
+			}
+			return d
+		}
+		o := chain.Options{}
+		pinned, branches, generous := map[int]bool{}, false, random.IntN(2) == 0
+		for n := range rows {
+			rivals := 0
+			for k := range rows {
+				if parent[k] == parent[n] {
+					rivals++
+				}
+			}
+			branches = branches || rivals > 1
+			if rivals > 1 || random.IntN(6) == 0 || generous && !slices.Contains(parent, n) {
+				pinned[n] = true
+				o.Exceptions = append(o.Exceptions, excepted(chain.RuleFork, rows[n]))
+			}
+		}
+		boundary := random.IntN(len(rows))
+		for n := range rows {
+			if generous && signer[n] != "new" && (signer[boundary] == "new" || depth(n) > depth(boundary)) {
+				boundary = n // the signer's last event
+			}
+		}
+		o.Verifier = aliased(depth(boundary))
+		o.Anchors = []chain.Anchor{{Name: "archive", Signer: "old", Position: depth(boundary), Digest: rows[boundary].digest}}
+		covered := map[int]bool{}
+		for n := range rows {
+			for k := n; (pinned[n] || n == boundary) && k >= 0; k = parent[k] {
+				covered[k] = true
+			}
+		}
+		want := chain.Verified
+		for n := range rows {
+			if signer[n] != "new" && (depth(n) > depth(boundary) || branches && !covered[n]) {
+				want = chain.Failed
+			}
+		}
+		if !branches && len(o.Exceptions) > 0 {
+			want = chain.Failed // out of date
+		}
+		verdicts[want]++
+		for n := range 4 {
+			r := verify(t, rows, o)
+			share := []func([]row, *rand.Rand, int) [][]row{cut, dealt}[n%2]
+			j, err := joined(t, share(rows, random, 1+random.IntN(4)), o)
+			if err != nil || r.Verdict != want || j.Verdict != want {
+				t.Fatalf("%v, %v, want %s, boundary %d, pinned %v, parents %v, signers %v\n%s\n%s", r.Verdict, err, want, boundary, pinned, parent, signer, text(t, r), text(t, j))
+			}
+			random.Shuffle(len(rows), func(i, k int) { rows[i], rows[k] = rows[k], rows[i] }) // the model is done by now
+		}
+	}
+	if verdicts[chain.Verified] < 60 || verdicts[chain.Failed] < 60 {
+		t.Errorf("%v: one side was hardly tried", verdicts)
 	}
 }

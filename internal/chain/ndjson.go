@@ -368,4 +368,7 @@ func (p *rowParser) instant(column string, value []byte) (time.Time, error) {
 // beyondRFC3339 are the times that PostgreSQL prints and RFC 3339 does not know
 // (PostgreSQL, "Date/Time Types": infinity, years before 1 and after 9999, offsets
 // with seconds). As in the table itself, such a column claims nothing.
-var beyondRFC3339 = regexp.MustCompile(`^(?:-?infinity|\d{4,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::\d\d){0,2})?(?: BC)?)$`)
+var beyondRFC3339 = regexp.MustCompile(`^-?infinity$|` +
+	`^\d{4,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::\d\d){0,2})? BC$|` +
+	`^\d{5,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::\d\d){0,2})?$|` +
+	`^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d:\d\d:\d\d$`)

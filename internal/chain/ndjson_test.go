@@ -130,6 +130,7 @@ func TestNDJSONRefuses(t *testing.T) {
 		"another column, twice":      {row(`"metadata":{"a":1,"a":2}`), `column "metadata" holds no well-formed`},
 		"another column, too deep":   {row(`"metadata":` + strings.Repeat("[", 600) + strings.Repeat("]", 600)), `column "metadata" holds no well-formed`},
 		"no time":                    {row(`"created_at":"yesterday"`), "no RFC 3339 time"},
+		"a day that is none":         {row(`"created_at":"2026-02-30T10:00:00Z"`), "no RFC 3339 time"},
 		"a time with more behind":    {row(`"created_at":"infinity or so"`), "no RFC 3339 time"},
 		"a number as time":           {row(`"ts":1`), "ts must be a string or null"},
 		"NUL":                        {row("\"x\":\x00"), "no well-formed"},

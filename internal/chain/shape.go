@@ -172,12 +172,24 @@ func (v *verification) findHead() {
 		if end := v.second.sites[s.last]; end == nil || len(end.children) == 0 {
 			v.tips = append(v.tips, s.last.String())
 		}
-		if at.depth+s.events() == v.trunk.height && (v.length == 0 || bytes.Compare(s.last[:], v.head[:]) < 0) {
+		if at.depth+s.events() == v.trunk.height && (v.length == 0 || v.rather(s.last, v.head)) {
 			v.head, v.length = s.last, v.trunk.height
 		}
 	}
 	slices.Sort(v.tips)
 	v.tips = slices.Compact(v.tips)
+}
+
+// rather chooses between two tips of one position: the one that is the checkpoint's
+// head stays it, or the next checkpoint would contradict the one before.
+func (v *verification) rather(tip, head Digest) bool {
+	checkpoint := func(d Digest) bool {
+		return slices.ContainsFunc(v.Anchors, func(a Anchor) bool { return a.Checkpoint && a.Position > 0 && a.Digest == d })
+	}
+	if is, was := checkpoint(tip), checkpoint(head); is != was {
+		return is
+	}
+	return bytes.Compare(tip[:], head[:]) < 0
 }
 
 // judgeClocks reports, once, that the rows' own times run backward. Copies of
@@ -214,11 +226,16 @@ func ranBackwardAt(times, first int64) (finding.Finding, bool) {
 		Message: fmt.Sprintf("created_at runs backward at %d place(s) along the chain, here for the first time. No digest covers that column and the order does not depend on it; concurrent writers and clock changes do this", times)}, times > 0
 }
 
-// anchorSites are the digests that the first pass looks for.
-func anchorSites(anchors []Anchor) map[Digest]*site {
+// sitesOf are the digests that the first pass looks for.
+func sitesOf(o Options) map[Digest]*site {
 	sites := map[Digest]*site{}
-	for _, a := range anchors {
+	for _, a := range o.Anchors {
 		sites[a.Digest] = &site{}
+	}
+	for _, x := range o.Exceptions {
+		if x.Rule == RuleFork {
+			sites[x.Digest] = &site{}
+		}
 	}
 	return sites
 }

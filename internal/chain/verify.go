@@ -75,7 +75,7 @@ func Verify(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Re
 
 func newVerification(o Options, most limits) *verification {
 	v := &verification{Options: o, limits: most, exceptions: indexExceptions(o.Exceptions)}
-	v.joiner = newJoiner(most, anchorSites(o.Anchors))
+	v.joiner = newJoiner(most, sitesOf(o))
 	v.joiner.settle = v.settle
 	return v
 }

@@ -10,6 +10,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -56,6 +57,7 @@ type Checkpoint struct {
 	sum     string
 	given   bool // by Under, in the place of one that is given up
 	earlier []Place
+	beside  []chain.Digest // the tips of those before it
 }
 
 // Table says which chain a checkpoint is about; "" is not known.
@@ -112,11 +114,17 @@ func (c *Checkpoint) Anchor() chain.Anchor {
 	return chain.Anchor{Name: "checkpoint", Position: c.Count, Digest: c.Head, Checkpoint: true}
 }
 
+// distinct sorts digests and leaves each once.
+func distinct(list []chain.Digest) []chain.Digest {
+	slices.SortFunc(list, func(a, b chain.Digest) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(list)
+}
+
 // Anchors are Anchor, the ends of the branches beside it, and the places of the
 // checkpoints before it, the newest first, as far as Follows has told of them.
 func (c *Checkpoint) Anchors() []chain.Anchor {
 	all := []chain.Anchor{c.Anchor()}
-	for _, tip := range c.Tips {
+	for _, tip := range distinct(slices.Concat(c.Tips, c.beside)) {
 		all = append(all, chain.Anchor{Name: "checkpoint, beside its head,", Digest: tip, Checkpoint: true})
 	}
 	for _, p := range c.earlier {
@@ -156,7 +164,7 @@ func (c *Checkpoint) Resumable(registrySHA256, archiveSHA256, termsSHA256 string
 	case len(c.Tips) > 0:
 		return "there are branches beside the checkpoint"
 	case c.TermsSHA256 == "" || c.TermsSHA256 != termsSHA256:
-		return "exceptions, strict-numbers or HMAC secrets are others than at the checkpoint"
+		return "exceptions, strict-numbers, HMAC secrets or the release are others than at the checkpoint"
 	case c.RegistrySHA256 == "" || c.RegistrySHA256 != registrySHA256:
 		return "the registry is another one than at the checkpoint"
 	case c.ArchiveSHA256 != archiveSHA256:
@@ -249,13 +257,23 @@ func (c *Checkpoint) Continues(was *Checkpoint) string {
 	return ""
 }
 
+// Said is what is remembered of a checkpoint besides its file.
+type Said struct {
+	Place
+	Tips []chain.Digest
+}
+
 // Follows tells c of the checkpoints that were before it, the newest first, and
 // gives one that c falls behind, nil if there is none. A reviewed reset gives up,
 // where the checkpoint that it names first stood, all that was older and lies
 // beyond its restart; naming that checkpoint once more later gives up nothing.
-func (c *Checkpoint) Follows(earlier []Place, resets []Reset) (beyond *Place) {
+func (c *Checkpoint) Follows(earlier []Said, resets []Reset) (beyond *Place) {
 	is := Place{c.Count, c.Head}
-	line := append([]Place{is}, earlier...)
+	line, tips := []Place{is}, map[Place][]chain.Digest{}
+	for _, was := range earlier {
+		line = append(line, was.Place)
+		tips[was.Place] = append(tips[was.Place], was.Tips...)
+	}
 	if c.given {
 		line[0] = c.Reset.Checkpoint
 	}
@@ -274,6 +292,7 @@ func (c *Checkpoint) Follows(earlier []Place, resets []Reset) (beyond *Place) {
 	c.earlier = slices.Compact(c.earlier)
 	slices.Reverse(c.earlier)
 	for _, p := range c.earlier {
+		c.beside = append(c.beside, tips[p]...)
 		if p.Count > c.Count || p.Count == c.Count && p != is {
 			return &p
 		}

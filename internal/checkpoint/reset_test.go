@@ -127,7 +127,7 @@ func TestUnderSeveralResets(t *testing.T) {
 		if got := (checkpoint.Place{Count: c.Count, Head: c.Head}); got != tc.want || c.Reset.Checkpoint != c10 {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
-		if beyond := c.Follows([]checkpoint.Place{a5}, tc.resets); beyond != nil || len(tc.resets) == 2 && tc.want == a5 && len(c.Anchors()) != 2 {
+		if beyond := c.Follows([]checkpoint.Said{{Place: a5}}, tc.resets); beyond != nil || len(tc.resets) == 2 && tc.want == a5 && len(c.Anchors()) != 2 {
 			t.Errorf("%s: falls behind %v, held against %v", name, beyond, c.Anchors())
 		}
 	}
@@ -164,7 +164,11 @@ func TestFollows(t *testing.T) {
 	} {
 		text, _ := json.Marshal(tc.line[0])
 		c := parse(t, string(text)).Under(tc.resets)
-		beyond := c.Follows(tc.line[1:], tc.resets)
+		var earlier []checkpoint.Said
+		for _, p := range tc.line[1:] {
+			earlier = append(earlier, checkpoint.Said{Place: p})
+		}
+		beyond := c.Follows(earlier, tc.resets)
 		if (beyond == nil) != (tc.beyond == nil) || beyond != nil && *beyond != *tc.beyond {
 			t.Errorf("%s: falls behind %v, want %v", name, beyond, tc.beyond)
 		}
