@@ -325,10 +325,10 @@ func (f *finalizer) doubt(ctx context.Context, s rotation.Signer) (why string, e
 		mac.Write(digest[:])
 		same, err = client.VerifyMAC(ctx, s.KMSKeyARN, digest, mac.Sum(nil))
 	} else {
-		// KMS's answers are not among those that are counted, nor are rows without a
-		// signature asked about.
-		local := f.report.Signatures.Fast + f.report.Signatures.Library
-		if same = local+f.report.Use(s.ID).Events <= f.report.Events-f.report.ByRule[chain.RuleUnsigned]; !same {
+		// KMS's answers are not among those that are counted; nobody is asked about
+		// rows without a signature, or without a digest.
+		asked := f.report.Events - f.report.ByRule[chain.RuleUnsigned] - f.report.ByRule[chain.RuleMalformedEvent]
+		if same = f.report.Signatures.Fast+f.report.Signatures.Library+f.macs() <= asked; !same {
 			return fmt.Sprintf("events of signer %s were verified by a secret, and whether KMS key %s holds that is not known, so its silence proves nothing. Verify the chain by KMS, without hmac-secrets-path", s.ID, s.KMSKeyARN), nil
 		}
 	}
@@ -339,6 +339,21 @@ func (f *finalizer) doubt(ctx context.Context, s rotation.Signer) (why string, e
 		return fmt.Sprintf("KMS key %s is not the key of signer %s, so its silence proves nothing. Let the entry's kmsKeyId name the right one, in a pull request of its own", s.KMSKeyARN, s.ID), nil
 	}
 	return "", nil
+}
+
+// macs counts the events of all HMAC signers.
+func (f *finalizer) macs() (events int64) {
+	for _, s := range f.state.Registry.Signers {
+		if s.Algorithm == pubkey.HMACSHA256 {
+			events += f.report.Use(s.ID).Events
+		}
+	}
+	for _, s := range f.state.Archive.Retired {
+		if _, back := f.state.Registry.Find(s.ID); s.Algorithm == pubkey.HMACSHA256 && !back {
+			events += f.report.Use(s.ID).Events
+		}
+	}
+	return events
 }
 
 // secret is the HMAC secret by which a signer's events were verified, nil if KMS

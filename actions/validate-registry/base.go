@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -168,20 +167,29 @@ func (s *side) loadRecords(t tree, dir string) error {
 func (g *gate) accepted(ctx context.Context) ([]finding.Finding, error) {
 	file := g.at.exceptions()
 	text, unread := g.headTree.file("exceptions", file)
-	if text == nil && unread == nil {
+	var coded interface{ ExitCode() int }
+	switch {
+	case text == nil && unread == nil:
 		return nil, nil
+	case unread != nil && (!errors.As(unread, &coded) || coded.ExitCode() != 2):
+		return nil, unread
 	}
 	found, err := readable(trust.RuleExceptions, file, text, func() error {
-		if unread != nil { // it is too big, say
+		if unread != nil { // it is too big, say, or no file
 			return &jsondoc.Error{File: file, Message: unread.Error() + "; verifications cannot read it either: shorten it, or restore it from its history"}
 		}
 		_, err := trust.ParseReviewed(file, text)
 		return err
 	})
-	if err != nil || len(found) == 0 || g.base == "" {
+	if err != nil || len(found) == 0 || g.base == "" || g.head == "" {
 		return found, err
 	}
-	if was, err := commitTree(ctx, g.base).file("exceptions", file); bytes.Equal(was, text) && (err == nil) == (unread == nil) {
+	changes, err := gitrepo.Changed(ctx, ".", g.base, g.head)
+	if err != nil {
+		return nil, err
+	}
+	path := gitrepo.Prefix(ctx, ".") + file
+	if !slices.ContainsFunc(changes, func(c gitrepo.Change) bool { return c.Path == path }) {
 		for i := range found {
 			found[i].Severity = finding.Warning
 		}

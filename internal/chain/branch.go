@@ -24,8 +24,13 @@ func (v *verification) judgeBranches() {
 			continue
 		}
 		covered := reach{}
-		for _, s := range append(pinned, v.joiner.sites[a.Digest]) {
+		for _, s := range pinned {
 			v.cover(covered, s)
+		}
+		for _, b := range v.Anchors { // it may have been archived twice
+			if b.Signer == a.Signer && v.anchored(b) {
+				v.cover(covered, v.joiner.sites[b.Digest])
+			}
 		}
 		for _, s := range v.segments {
 			base, ok := v.base(s)

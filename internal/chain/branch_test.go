@@ -95,6 +95,18 @@ func TestBranchEndsAreAnchors(t *testing.T) {
 	}
 }
 
+// What people hold to be lost must not be there: behind its restart nothing is held.
+func TestGoneAnchors(t *testing.T) {
+	rows := sound()
+	o := chain.Options{Verifier: signers, Anchors: []chain.Anchor{{Name: "checkpoint", Position: 3, Digest: rows[2].digest, Checkpoint: true}, {Name: "checkpoint that a review has given up", Position: 6, Digest: rows[5].digest, Gone: true}}}
+	if r := verify(t, rows[:5], o); r.Verdict != chain.Verified || !r.TruncationExcluded {
+		t.Errorf("%s", text(t, r))
+	}
+	if r := verify(t, rows, o); r.Verdict != chain.Failed || r.ByRule[chain.RuleCheckpointMismatch] != 1 {
+		t.Errorf("%s", text(t, r))
+	}
+}
+
 // A row that is in the chain by review shows nothing about the signer that it
 // names: neither that it signs, nor where it stopped.
 func TestReviewedRowsAreNobodys(t *testing.T) {
@@ -131,6 +143,10 @@ func TestPinsBeforeAndAfterRetirement(t *testing.T) {
 		if r := verify(t, slices.Concat(rows, branch), o); r.Verdict != chain.Verified || r.ExceptionsUsed != len(o.Exceptions) {
 			t.Errorf("%s: %s", name, text(t, r))
 		}
+	}
+	twice := append([]chain.Anchor{{Name: "archive", Signer: "old", Position: 6, Digest: branch[2].digest}}, boundary...)
+	if r := verify(t, slices.Concat(rows, branch), chain.Options{Verifier: retired(6), Exceptions: pins[:2], Anchors: twice}); r.Verdict != chain.Verified {
+		t.Errorf("archived twice: %s", text(t, r))
 	}
 	if r := verify(t, rows, chain.Options{Verifier: signers, Exceptions: pins[:1]}); r.Verdict != chain.Failed {
 		t.Errorf("no branch: %s", text(t, r))

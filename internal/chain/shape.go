@@ -261,6 +261,11 @@ func (v *verification) judgeAnchors() {
 		site := v.joiner.sites[a.Digest]
 		f := finding.Finding{Severity: finding.Error, Position: a.Position}
 		switch {
+		case a.Gone && !v.anchored(a):
+			continue
+		case a.Gone:
+			f.Rule = RuleCheckpointMismatch
+			f.Message = fmt.Sprintf("the chain passes through the %s (digest %s), so it is not lost, and all that stands behind its restart could be cut off unseen: take that reset out; where the end of a branch is lost, name it in the reset's tips", a.Name, a.Digest)
 		case v.anchored(a):
 			continue
 		case !site.found && a.Position == 0:

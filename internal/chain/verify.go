@@ -55,6 +55,8 @@ type Anchor struct {
 	Digest   Digest
 	// Checkpoint anchors exclude truncation up to their position.
 	Checkpoint bool
+	// Gone is an event that people hold to be lost: the chain must not have it.
+	Gone bool
 	// Signer is the entry whose last event this is, of a retired signer.
 	Signer string
 }

@@ -124,6 +124,9 @@ func distinct(list []chain.Digest) []chain.Digest {
 // checkpoints before it, the newest first, as far as Follows has told of them.
 func (c *Checkpoint) Anchors() []chain.Anchor {
 	all := []chain.Anchor{c.Anchor()}
+	if c.given && c.Reset.Restart != c.Reset.Checkpoint {
+		all = append(all, chain.Anchor{Name: "checkpoint that a review has given up", Position: c.Reset.Checkpoint.Count, Digest: c.Reset.Checkpoint.Head, Gone: true})
+	}
 	for _, tip := range distinct(slices.Concat(c.Tips, c.beside)) {
 		all = append(all, chain.Anchor{Name: "checkpoint, beside its head,", Digest: tip, Checkpoint: true})
 	}
@@ -161,7 +164,7 @@ func (c *Checkpoint) Check(t Table, r *chain.Report) []finding.Finding {
 // the registry, the archive and the terms of now.
 func (c *Checkpoint) Resumable(registrySHA256, archiveSHA256, termsSHA256 string) string {
 	switch {
-	case len(c.Tips) > 0:
+	case len(c.Tips)+len(c.beside) > 0:
 		return "there are branches beside the checkpoint"
 	case c.TermsSHA256 == "" || c.TermsSHA256 != termsSHA256:
 		return "exceptions, strict-numbers, HMAC secrets or the release are others than at the checkpoint"
@@ -269,30 +272,35 @@ type Said struct {
 // beyond its restart; naming that checkpoint once more later gives up nothing.
 func (c *Checkpoint) Follows(earlier []Said, resets []Reset) (beyond *Place) {
 	is := Place{c.Count, c.Head}
-	line, tips := []Place{is}, map[Place][]chain.Digest{}
-	for _, was := range earlier {
-		line = append(line, was.Place)
-		tips[was.Place] = append(tips[was.Place], was.Tips...)
-	}
+	line := append([]Said{{Place: is}}, earlier...)
 	if c.given {
-		line[0] = c.Reset.Checkpoint
+		line[0].Place = c.Reset.Checkpoint
 	}
 	var gone Place
-	for _, p := range slices.Backward(line) {
-		if p == gone {
-			continue
+	var beside []Said
+	left := resets
+	for _, was := range slices.Backward(line) {
+		p := was.Place
+		if p != gone {
+			gone = Place{}
+			if r, rest, ok := givenUp(p, left); ok {
+				if left = rest; r.Restart != p {
+					gone, was.Tips = p, nil
+				}
+				p = r.Restart
+				c.earlier = slices.DeleteFunc(c.earlier, func(q Place) bool { return q.Count > p.Count })
+				beside = slices.DeleteFunc(beside, func(q Said) bool { return q.Count > p.Count })
+			}
+			c.earlier = append(c.earlier, p)
 		}
-		gone = Place{}
-		if r, rest, ok := givenUp(p, resets); ok {
-			p, gone, resets = r.Restart, p, rest
-			c.earlier = slices.DeleteFunc(c.earlier, func(q Place) bool { return q.Count > p.Count })
-		}
-		c.earlier = append(c.earlier, p)
+		beside = append(beside, was)
+	}
+	for _, was := range beside {
+		c.beside = append(c.beside, without(was.Tips, resets)...)
 	}
 	c.earlier = slices.Compact(c.earlier)
 	slices.Reverse(c.earlier)
 	for _, p := range c.earlier {
-		c.beside = append(c.beside, tips[p]...)
 		if p.Count > c.Count || p.Count == c.Count && p != is {
 			return &p
 		}

@@ -25,11 +25,14 @@ const (
 type Reset struct {
 	// Checkpoint is the one that is given up, Restart the event through which
 	// the chain must pass instead.
-	Checkpoint Place     `json:"checkpoint"`
-	Restart    Place     `json:"restart"`
-	Reason     string    `json:"reason"`
-	ApprovedBy string    `json:"approvedBy"`
-	ApprovedAt time.Time `json:"approvedAt"`
+	Checkpoint Place `json:"checkpoint"`
+	Restart    Place `json:"restart"`
+	// Tips are ends of branches that are lost. A checkpoint of which nothing else
+	// is gone is its own restart.
+	Tips       []chain.Digest `json:"tips,omitempty"`
+	Reason     string         `json:"reason"`
+	ApprovedBy string         `json:"approvedBy"`
+	ApprovedAt time.Time      `json:"approvedAt"`
 }
 
 // Place is an event by what a checkpoint says of it.
@@ -60,7 +63,18 @@ func (c *Checkpoint) Under(resets []Reset) *Checkpoint {
 	if !ok {
 		return c
 	}
-	return &Checkpoint{Version: 1, Count: r.Restart.Count, Head: r.Restart.Head, Reset: &r, name: c.name, sum: c.sum, given: true}
+	now := &Checkpoint{Version: 1, Count: r.Restart.Count, Head: r.Restart.Head, Reset: &r, name: c.name, sum: c.sum, given: true}
+	if r.Restart == r.Checkpoint {
+		now.Tips = without(c.Tips, resets)
+	}
+	return now
+}
+
+// without leaves out the tips that resets give up.
+func without(tips []chain.Digest, resets []Reset) []chain.Digest {
+	return slices.DeleteFunc(slices.Clone(tips), func(tip chain.Digest) bool {
+		return slices.ContainsFunc(resets, func(r Reset) bool { return slices.Contains(r.Tips, tip) })
+	})
 }
 
 // givenUp finds the reset that gives a checkpoint up, if there is one. Where its
@@ -83,6 +97,10 @@ func givenUp(p Place, resets []Reset) (r Reset, rest []Reset, ok bool) {
 func (c *Checkpoint) Finding() (f finding.Finding, ok bool) {
 	if !c.given {
 		return f, false
+	}
+	if c.Reset.Restart == c.Reset.Checkpoint {
+		return finding.Finding{Rule: RuleReset, Severity: finding.Warning, File: c.name,
+			Message: fmt.Sprintf("of checkpoint %s %d end(s) of branches are given up: so decided %s on %s (%s)", c.Reset.Checkpoint, len(c.Reset.Tips), c.Reset.ApprovedBy, c.Reset.ApprovedAt.Format(time.DateOnly), c.Reset.Reason)}, true
 	}
 	return finding.Finding{Rule: RuleReset, Severity: finding.Warning, File: c.name,
 		Message: fmt.Sprintf("the chain is not held against checkpoint %s any more, but against %s: so decided %s on %s (%s)", c.Reset.Checkpoint, c.Reset.Restart, c.Reset.ApprovedBy, c.Reset.ApprovedAt.Format(time.DateOnly), c.Reset.Reason)}, true

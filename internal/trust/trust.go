@@ -181,8 +181,8 @@ func (s *Set) Judge(ctx context.Context, claims []chain.Claim, out []chain.Judge
 			if other := s.fitting(c, index); other != "" {
 				out[i].Rule, out[i].Message = chain.RuleAlgorithmMismatch, fmt.Sprintf("the row names signer %.80q (%s), but the signature is one of signer %q: the writer's signer id and key do not belong together", c.Signer, p.Algorithm, other)
 			}
-		case p.never:
-			out[i].Rule, out[i].Message = chain.RuleRetiredSignerUsed, fmt.Sprintf("signer %.80q was retired without ever having signed, yet the row names it", c.Signer)
+		case p.never && p.key == nil: // nobody is asked about an HMAC key that has nothing to say
+			out[i].Rule, out[i].Message = chain.RuleRetiredSignerUsed, s.never(c.Signer)
 		case p.key == nil:
 			remote = append(remote, question{i, p.KMSKeyID, c.Digest, append([]byte(nil), signature...)})
 		default:
@@ -195,8 +195,11 @@ func (s *Set) Judge(ctx context.Context, claims []chain.Claim, out []chain.Judge
 		return err
 	}
 	for k, i := range d.claims {
-		if !d.checks[k].Valid {
-			out[i].Rule, out[i].Message = chain.RuleBadSignature, s.bad(&claims[i], s.byID[string(claims[i].Signer)])
+		switch index := s.byID[string(claims[i].Signer)]; {
+		case !d.checks[k].Valid:
+			out[i].Rule, out[i].Message = chain.RuleBadSignature, s.bad(&claims[i], index)
+		case s.speakers[index].never:
+			out[i].Rule, out[i].Message = chain.RuleRetiredSignerUsed, s.never(claims[i].Signer)
 		}
 	}
 	select {
@@ -204,6 +207,10 @@ func (s *Set) Judge(ctx context.Context, claims []chain.Claim, out []chain.Judge
 	default:
 	}
 	return s.ask(ctx, remote, claims, out)
+}
+
+func (s *Set) never(signer []byte) string {
+	return fmt.Sprintf("signer %.80q was retired without ever having signed, yet the row names it", signer)
 }
 
 // space gives room for a signature of size bytes, and for the two that

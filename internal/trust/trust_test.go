@@ -48,6 +48,8 @@ func spki(t testing.TB, public any) string {
 }
 
 // world is a registry with one signer of each kind, and an archive.
+var never = ed25519.NewKeyFromSeed([]byte(strings.Repeat("n", 32))) // of a signer that has never signed
+
 func world(t testing.TB, o trust.Options) *trust.Set {
 	t.Helper()
 	s := signers()
@@ -63,7 +65,7 @@ func world(t testing.TB, o trust.Options) *trust.Set {
 		{"id":"mac","alg":"hmac-sha256","kmsKeyId":"arn:mac"}]`, spki(t, &s.rsa.PublicKey), spki(t, s.a.Public()))),
 		"archive", []byte(`{"version":1,"retired":[`+strings.Join([]string{
 			archived("b", spki(t, s.b.Public()), "compromised", 7),
-			archived("never", spki(t, ed25519.NewKeyFromSeed([]byte(strings.Repeat("n", 32))).Public()), "retired", 0)}, ",")+`]}`))
+			archived("never", spki(t, never.Public()), "retired", 0)}, ",")+`]}`))
 	if err != nil || finding.Count(files.Findings, finding.Error) > 0 {
 		t.Fatal(err, files)
 	}
@@ -86,6 +88,7 @@ func TestJudge(t *testing.T) {
 	}
 	b64 := base64.StdEncoding.EncodeToString
 	byRSA, byA, byB, byMAC := b64(rsaSignature), b64(ed25519.Sign(s.a, d[:])), b64(ed25519.Sign(s.b, d[:])), b64(mac("sesame", d))
+	byNever := b64(ed25519.Sign(never, d[:]))
 	set := world(t, trust.Options{Secrets: map[string][]byte{"mac": []byte("sesame"), "local": []byte("other"), "a": []byte("no key of an Ed25519 signer")}})
 	for name, tc := range map[string]struct {
 		signer, signature string
@@ -113,7 +116,8 @@ func TestJudge(t *testing.T) {
 		"HMAC of the public key":    {"rsa", b64(mac(spki(t, &s.rsa.PublicKey), d)), chain.RuleMalformedSignature, "has 344 (base64) or 512 (hex)", "rsa", "active", 0},
 		"not readable":              {"a", byA[:87], chain.RuleMalformedSignature, "cannot be read", "a", "active", 0},
 		"in the URL alphabet":       {"rsa", strings.NewReplacer("+", "-", "/", "_").Replace(byRSA), chain.RuleMalformedSignature, "canonical base64", "rsa", "active", 0},
-		"retired without any event": {"never", byA, chain.RuleRetiredSignerUsed, "without ever having signed", "never", "retired", 0},
+		"retired without any event": {"never", byNever, chain.RuleRetiredSignerUsed, "without ever having signed", "never", "retired", 0},
+		"its id on another's row":   {"never", byA, chain.RuleBadSignature, `the signature is one of signer "a"`, "never", "retired", 0},
 		"archived, another's key":   {"b", byA, chain.RuleBadSignature, `of signer "a"`, "b", "compromised", 7},
 	} {
 		t.Run(name, func(t *testing.T) {
