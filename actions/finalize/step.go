@@ -343,13 +343,10 @@ func (f *finalizer) doubt(ctx context.Context, s rotation.Signer) (why string, e
 
 // macs counts the events of all HMAC signers.
 func (f *finalizer) macs() (events int64) {
-	for _, s := range f.state.Registry.Signers {
-		if s.Algorithm == pubkey.HMACSHA256 {
-			events += f.report.Use(s.ID).Events
-		}
-	}
-	for _, s := range f.state.Archive.Retired {
-		if _, back := f.state.Registry.Find(s.ID); s.Algorithm == pubkey.HMACSHA256 && !back {
+	counted := map[string]bool{}
+	for _, s := range registry.HMACSigners(f.state.Registry, f.state.Archive) {
+		if !counted[s.ID] {
+			counted[s.ID] = true
 			events += f.report.Use(s.ID).Events
 		}
 	}

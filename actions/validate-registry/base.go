@@ -167,11 +167,10 @@ func (s *side) loadRecords(t tree, dir string) error {
 func (g *gate) accepted(ctx context.Context) ([]finding.Finding, error) {
 	file := g.at.exceptions()
 	text, unread := g.headTree.file("exceptions", file)
-	var coded interface{ ExitCode() int }
 	switch {
 	case text == nil && unread == nil:
 		return nil, nil
-	case unread != nil && (!errors.As(unread, &coded) || coded.ExitCode() != 2):
+	case unread != nil && !gha.IsMisuse(unread):
 		return nil, unread
 	}
 	found, err := readable(trust.RuleExceptions, file, text, func() error {

@@ -25,7 +25,6 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/patience"
-	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/sigverify"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
@@ -231,7 +230,12 @@ func (t Terms) whole() string {
 // sum is a digest of the terms beside registry and archive, and of the release that
 // has its own rules. Of the secrets it has the ids alone.
 func (t Terms) sum() string {
-	text, err := json.Marshal([]any{append([]chain.Exception{}, t.Exceptions...), t.StrictNumbers, slices.Sorted(maps.Keys(t.Secrets)), gha.Version})
+	return digestOf(append([]chain.Exception{}, t.Exceptions...), t.StrictNumbers, slices.Sorted(maps.Keys(t.Secrets)), gha.Version)
+}
+
+// digestOf is the SHA-256 of values as JSON.
+func digestOf(values ...any) string {
+	text, err := json.Marshal(values)
 	if err != nil {
 		panic(err) // plain values only
 	}
@@ -266,7 +270,7 @@ func Note(r *chain.Report, f finding.Finding) {
 // secret is not at hand.
 func speakers(ctx context.Context, t Terms) (*trust.Set, error) {
 	o := trust.Options{Secrets: t.Secrets, Unknown: t.Unknown, Without: t.Without}
-	for _, s := range hmacSigners(t) {
+	for _, s := range registry.HMACSigners(t.Registry, t.Archive) {
 		if _, ok := t.Secrets[s.ID]; ok || s.KMSKeyID == "" {
 			continue
 		}
@@ -280,21 +284,6 @@ func speakers(ctx context.Context, t Terms) (*trust.Set, error) {
 		break
 	}
 	return trust.New(t.Registry, t.Archive, o), nil
-}
-
-func hmacSigners(t Terms) []registry.Signer {
-	var out []registry.Signer
-	for _, s := range t.Registry.Signers {
-		if s.Algorithm == pubkey.HMACSHA256 {
-			out = append(out, s)
-		}
-	}
-	for _, s := range t.Archive.Retired {
-		if s.Algorithm == pubkey.HMACSHA256 {
-			out = append(out, s.Signer)
-		}
-	}
-	return out
 }
 
 // DatabaseOf is the table that a report is about, also where the report was read

@@ -40,10 +40,10 @@ func signer(t *testing.T) (*registry.Files, auditdbtest.Signer) {
 	}}
 }
 
-// The connection to PostgreSQL is cut at every message, once and for good:
-// each time the verdict is the undisturbed one, or there is none.
-func TestDatabaseCutAtEveryMessage(t *testing.T) {
-	url := auditdbtest.New(t)
+// table is a database with an empty audit table, and who writes there.
+func table(t *testing.T) (url string, w *auditdbtest.Writer) {
+	t.Helper()
+	url = auditdbtest.New(t)
 	if err := auditdbtest.CreateTable(t.Context(), url, auditdbtest.AgentManager); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,14 @@ func TestDatabaseCutAtEveryMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close(t.Context())
+	t.Cleanup(func() { w.Close(context.WithoutCancel(t.Context())) })
+	return url, w
+}
+
+// The connection to PostgreSQL is cut at every message, once and for good:
+// each time the verdict is the undisturbed one, or there is none.
+func TestDatabaseCutAtEveryMessage(t *testing.T) {
+	url, w := table(t)
 	files, k := signer(t)
 	var events []auditdbtest.Event
 	for n := range 40 {

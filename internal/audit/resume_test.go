@@ -50,15 +50,7 @@ func TestResumeKeepsToItsTerms(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url := auditdbtest.New(t)
-			if err := auditdbtest.CreateTable(t.Context(), url, auditdbtest.AgentManager); err != nil {
-				t.Fatal(err)
-			}
-			w, err := auditdbtest.NewWriter(t.Context(), url, "audit_events")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer w.Close(t.Context())
+			url, w := table(t)
 			files, key := signer(t)
 			for n := 1; n <= 5; n++ {
 				payload := fmt.Sprintf(`{"n":%d}`, n)

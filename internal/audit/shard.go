@@ -2,8 +2,6 @@ package audit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -111,12 +109,7 @@ func planOf(of ...any) string {
 			of[i] = list
 		}
 	}
-	text, err := json.Marshal(of)
-	if err != nil {
-		panic(err) // plain values
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
+	return digestOf(of...)[:16]
 }
 
 // own gives the files of a shard: neighbours, so that their events are as well.

@@ -65,7 +65,7 @@ var shardRows = flag.Int64("shard-rows", 1000, "rows of the table that is read i
 // is removed, added or moved at a boundary of shards is found, also while they
 // are being read. With -shard-rows=300000 it takes some minutes.
 func TestShardsOfATable(t *testing.T) {
-	url := auditdbtest.New(t)
+	url, w := table(t)
 	sql := func(text string, args ...any) int64 {
 		t.Helper()
 		n, err := auditdbtest.Exec(t.Context(), url, text, args...)
@@ -74,14 +74,6 @@ func TestShardsOfATable(t *testing.T) {
 		}
 		return n
 	}
-	if err := auditdbtest.CreateTable(t.Context(), url, auditdbtest.AgentManager); err != nil {
-		t.Fatal(err)
-	}
-	w, err := auditdbtest.NewWriter(t.Context(), url, "audit_events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close(t.Context())
 	files, key := signer(t)
 	n := *shardRows
 	write := func(n int64) {
@@ -233,15 +225,7 @@ func TestShardsOfATable(t *testing.T) {
 // An empty chain may be allowed, and still a table that was planned with rows has
 // lost them.
 func TestJoinOfRowsThatWere(t *testing.T) {
-	url := auditdbtest.New(t)
-	if err := auditdbtest.CreateTable(t.Context(), url, auditdbtest.AgentManager); err != nil {
-		t.Fatal(err)
-	}
-	w, err := auditdbtest.NewWriter(t.Context(), url, "audit_events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close(t.Context())
+	url, w := table(t)
 	files, key := signer(t)
 	s, terms := audit.Source{DatabaseURL: url, Table: "audit_events"}, audit.Terms{Registry: files.Registry, Archive: files.Archive, AllowEmpty: true}
 	empty := plan(t, s, 2)

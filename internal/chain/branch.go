@@ -3,8 +3,8 @@ package chain
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
-	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 )
@@ -23,10 +23,7 @@ func (v *verification) judgeBranches() {
 		if a.Signer == "" || !v.anchored(a) {
 			continue
 		}
-		covered := reach{}
-		for _, s := range pinned {
-			v.cover(covered, s)
-		}
+		covered := maps.Clone(pinned)
 		for _, b := range v.Anchors { // it may have been archived twice
 			if b.Signer == a.Signer && v.anchored(b) {
 				v.cover(covered, v.joiner.sites[b.Digest])
@@ -52,10 +49,11 @@ func (v *verification) judgeBranches() {
 // and came back is one of them.
 const stateActive = "active"
 
-// pinned are the events of a chain with branches that exceptions for forks pin,
-// rivals or not. A pin that no fork has needed is noted, and is in use: it may be
-// needed as soon as a signer is retired.
-func (v *verification) pinned() (sites []*site) {
+// pinned is what leads up to the events of a chain with branches that exceptions
+// for forks pin, rivals or not. A pin that no fork has needed is noted, and is in
+// use: it may be needed as soon as a signer is retired.
+func (v *verification) pinned() reach {
+	covered := reach{}
 	var xs []*exception
 	for _, x := range v.exceptions {
 		if x.Rule == RuleFork {
@@ -72,14 +70,14 @@ func (v *verification) pinned() (sites []*site) {
 		if !ok {
 			continue
 		}
-		sites = append(sites, s)
+		v.cover(covered, s)
 		if !x.used {
 			x.used = true
 			v.tally.add(finding.Finding{Rule: RuleFork, Severity: finding.Note, Position: base + s.on.of.position(s.at), EventID: x.EventID,
-				Message: fmt.Sprintf("excepted by %s on %s (%s): the branch up to this event", x.ApprovedBy, x.ApprovedAt.Format(time.DateOnly), x.Reason)})
+				Message: x.by() + "the branch up to this event"})
 		}
 	}
-	return sites
+	return covered
 }
 
 // ends name a segment in both passes.

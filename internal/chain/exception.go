@@ -56,7 +56,12 @@ func (v *verification) except(f *finding.Finding, digest func() Digest) {
 	}
 	x.used = true
 	f.Severity = finding.Note
-	f.Message = fmt.Sprintf("excepted by %s on %s (%s): %s", x.ApprovedBy, x.ApprovedAt.Format(time.DateOnly), x.Reason, f.Message)
+	f.Message = x.by() + f.Message
+}
+
+// by says who has excepted something, when and why.
+func (x *exception) by() string {
+	return fmt.Sprintf("excepted by %s on %s (%s): ", x.ApprovedBy, x.ApprovedAt.Format(time.DateOnly), x.Reason)
 }
 
 // judgeExceptions reports exceptions that match nothing: the row was changed

@@ -148,7 +148,9 @@ func Shard(ctx context.Context, events iter.Seq2[Event, error], o Options) (*Par
 	v := newVerification(o, limits)
 	v.reviewed = map[Digest]bool{}
 	for _, x := range o.Exceptions {
-		v.reviewed[x.Digest] = x.Rule == RuleFork || v.reviewed[x.Digest]
+		if x.Rule == RuleFork {
+			v.reviewed[x.Digest] = true
+		}
 	}
 	if err := scan(ctx, events, max(1, v.Workers), v.examine, v.place); err != nil {
 		return nil, err

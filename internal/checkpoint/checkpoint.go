@@ -124,7 +124,7 @@ func distinct(list []chain.Digest) []chain.Digest {
 // checkpoints before it, the newest first, as far as Follows has told of them.
 func (c *Checkpoint) Anchors() []chain.Anchor {
 	all := []chain.Anchor{c.Anchor()}
-	if c.given && c.Reset.Restart != c.Reset.Checkpoint {
+	if c.given && !c.Reset.keeps() {
 		all = append(all, chain.Anchor{Name: "checkpoint that a review has given up", Position: c.Reset.Checkpoint.Count, Digest: c.Reset.Checkpoint.Head, Gone: true})
 	}
 	for _, tip := range distinct(slices.Concat(c.Tips, c.beside)) {
@@ -284,7 +284,7 @@ func (c *Checkpoint) Follows(earlier []Said, resets []Reset) (beyond *Place) {
 		if p != gone {
 			gone = Place{}
 			if r, rest, ok := givenUp(p, left); ok {
-				if left = rest; r.Restart != p {
+				if left = rest; !r.keeps() {
 					gone, was.Tips = p, nil
 				}
 				p = r.Restart

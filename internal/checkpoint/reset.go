@@ -35,6 +35,9 @@ type Reset struct {
 	ApprovedAt time.Time      `json:"approvedAt"`
 }
 
+// keeps tells whether the checkpoint itself stays, without some of its tips.
+func (r Reset) keeps() bool { return r.Restart == r.Checkpoint }
+
 // Place is an event by what a checkpoint says of it.
 type Place struct {
 	Count int64        `json:"count"`
@@ -64,7 +67,7 @@ func (c *Checkpoint) Under(resets []Reset) *Checkpoint {
 		return c
 	}
 	now := &Checkpoint{Version: 1, Count: r.Restart.Count, Head: r.Restart.Head, Reset: &r, name: c.name, sum: c.sum, given: true}
-	if r.Restart == r.Checkpoint {
+	if r.keeps() {
 		now.Tips = without(c.Tips, resets)
 	}
 	return now
@@ -98,10 +101,10 @@ func (c *Checkpoint) Finding() (f finding.Finding, ok bool) {
 	if !c.given {
 		return f, false
 	}
-	if c.Reset.Restart == c.Reset.Checkpoint {
-		return finding.Finding{Rule: RuleReset, Severity: finding.Warning, File: c.name,
-			Message: fmt.Sprintf("of checkpoint %s %d end(s) of branches are given up: so decided %s on %s (%s)", c.Reset.Checkpoint, len(c.Reset.Tips), c.Reset.ApprovedBy, c.Reset.ApprovedAt.Format(time.DateOnly), c.Reset.Reason)}, true
+	what := fmt.Sprintf("the chain is not held against checkpoint %s any more, but against %s", c.Reset.Checkpoint, c.Reset.Restart)
+	if c.Reset.keeps() {
+		what = fmt.Sprintf("of checkpoint %s %d end(s) of branches are given up", c.Reset.Checkpoint, len(c.Reset.Tips))
 	}
 	return finding.Finding{Rule: RuleReset, Severity: finding.Warning, File: c.name,
-		Message: fmt.Sprintf("the chain is not held against checkpoint %s any more, but against %s: so decided %s on %s (%s)", c.Reset.Checkpoint, c.Reset.Restart, c.Reset.ApprovedBy, c.Reset.ApprovedAt.Format(time.DateOnly), c.Reset.Reason)}, true
+		Message: fmt.Sprintf("%s: so decided %s on %s (%s)", what, c.Reset.ApprovedBy, c.Reset.ApprovedAt.Format(time.DateOnly), c.Reset.Reason)}, true
 }

@@ -280,6 +280,10 @@ func (r *Run) finish(err error) int {
 	return code
 }
 
+// IsMisuse tells whether an error is about what was given, an input or a file, and
+// not about whether it could be read.
+func IsMisuse(err error) bool { return exitCode(err) == exitMisuse }
+
 func exitCode(err error) int {
 	var coded interface {
 		error

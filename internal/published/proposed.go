@@ -2,11 +2,11 @@ package published
 
 import (
 	"context"
-	"errors"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -19,8 +19,9 @@ type Proposed struct {
 }
 
 // Proposed reads the rotations that open pull requests would publish on the
-// branch, the newest first; only those whose id is wanted, nil for all. What a branch holds
-// that is no record is not one, and of very many files not all are read.
+// branch, the newest first; only those whose id is wanted, nil for all. What a
+// branch holds that is no record is not one, and of very many files not all are
+// read: a branch is anybody's to write.
 func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted func(id string) bool) (list []Proposed, err error) {
 	open, err := repo.OpenProposals(ctx, "add-signer")
 	if err != nil {
@@ -31,7 +32,7 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted fun
 			continue
 		}
 		names, err := repo.ReadDir(ctx, pr.Commit, s.Paths.Rotations)
-		if err != nil && !misshapen(err) {
+		if err != nil && !gha.IsMisuse(err) {
 			return nil, err
 		}
 		ids := slices.DeleteFunc(names, func(name string) bool {
@@ -41,7 +42,7 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted fun
 		for _, name := range ids[:min(len(ids), proposedRecords)] {
 			file := path.Join(s.Paths.Rotations, name)
 			text, found, err := repo.ReadFile(ctx, pr.Commit, file, jsondoc.MaxSize)
-			if err != nil && !misshapen(err) {
+			if err != nil && !gha.IsMisuse(err) {
 				return nil, err
 			}
 			if rec, wrong := rotation.ParseRecord(file, text); err == nil && found && wrong == nil && rec.ID+".json" == name {
@@ -54,10 +55,3 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted fun
 
 // proposedRecords bounds how many records of one pull request are read.
 const proposedRecords = 20
-
-// misshapen tells whether an error is about what a branch holds, which is
-// anybody's to write, not about whether it could be read.
-func misshapen(err error) bool {
-	var coded interface{ ExitCode() int }
-	return errors.As(err, &coded) && coded.ExitCode() == 2
-}

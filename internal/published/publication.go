@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -86,7 +87,7 @@ func (s *State) earlier(ctx context.Context, repo *pullrequest.Repo, since time.
 		switch {
 		case err == nil:
 			list = append(list, was.Files())
-		case !misshapen(err): // of GitHub, not of that commit's files
+		case !gha.IsMisuse(err): // of GitHub, not of that commit's files
 			return list, err
 		}
 	}

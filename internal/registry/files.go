@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
@@ -65,4 +66,20 @@ func bySchema(fs []finding.Finding, schema schemas.Name, name string, src []byte
 			Message: "the schema " + string(schema) + " refuses /" + strings.Join(v.Path, "/") + ": " + v.Message})
 	}
 	return fs, nil
+}
+
+// HMACSigners are the signers with an HMAC key, published and archived; one that
+// was archived and came back is both.
+func HMACSigners(r *Registry, a *Archive) (list []Signer) {
+	for _, s := range r.Signers {
+		if s.Algorithm == pubkey.HMACSHA256 {
+			list = append(list, s)
+		}
+	}
+	for _, s := range a.Retired {
+		if s.Algorithm == pubkey.HMACSHA256 {
+			list = append(list, s.Signer)
+		}
+	}
+	return list
 }
