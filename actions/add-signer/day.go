@@ -8,7 +8,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 // ofDay names what has no name of its own.
@@ -23,7 +23,7 @@ func dayOf(rotationID string) (at time.Time, ok bool) {
 		return at, false
 	}
 	at, err := time.Parse(time.DateOnly, m[1])
-	return at, err == nil && rotation.IDFor(ofDay(at)) == rotationID
+	return at, err == nil && record.IDFor(ofDay(at)) == rotationID
 }
 
 // day is the day that names a rotation without a name of its own: that of an open
@@ -31,7 +31,7 @@ func dayOf(rotationID string) (at time.Time, ok bool) {
 // makes no second key and no second pull request, else today. A branch is
 // anybody's to write to, and gives a date of the past and nothing else.
 func day(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo, s *published.State, today time.Time) (time.Time, error) {
-	if in.SignerID != "" && (in.KeySpec == "" || in.SignerID != asARN && in.SignerID != asKeyID) {
+	if in.WriteFiles || in.SignerID != "" && (in.KeySpec == "" || in.SignerID != asARN && in.SignerID != asKeyID) {
 		return today, nil
 	}
 	replaced := in.Replaces
@@ -48,7 +48,7 @@ func day(ctx context.Context, r *gha.Run, in inputs, repo *pullrequest.Repo, s *
 		return today, err
 	}
 	for _, p := range proposed {
-		old := p.Record.Outgoing
+		old := p.Record.State().Outgoing
 		if at, ok := dayOf(p.Record.ID); ok && (old == nil && (replaced == "none" || replaced == "") || old != nil && old.ID == replaced) {
 			r.Logf("note: going on with the rotation of pull request #%d, which is open; give a signer-id for another one", p.PullRequest.Number)
 			return at, nil

@@ -11,14 +11,14 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // key is the key that is to be published, and who can make it sign.
 type key struct {
 	rotation string
-	signer   rotation.Signer
+	signer   record.Signer
 	public   pubkey.Key     // zero for HMAC
 	kms      *awskms.Client // nil for a key kept elsewhere
 }
@@ -35,9 +35,9 @@ func name(in inputs, at time.Time) *key {
 	if id == "" {
 		id = ofDay(at)
 	}
-	k := &key{rotation: rotation.IDFor(id), signer: rotation.Signer{ID: id}}
+	k := &key{rotation: record.IDFor(id), signer: record.Signer{ID: id}}
 	if id == asARN || id == asKeyID { // one rotation a day, until the key is known
-		k.rotation = rotation.IDFor(ofDay(at))
+		k.rotation = record.IDFor(ofDay(at))
 	}
 	return k
 }
@@ -45,7 +45,7 @@ func name(in inputs, at time.Time) *key {
 // fits holds the new signer against what is published, and gives the signer
 // that it replaces, nil if none. It is asked before a key is made for nothing,
 // and again once the key is known.
-func (k *key) fits(in inputs, s *published.State) (*rotation.Signer, error) {
+func (k *key) fits(in inputs, s *published.State) (*record.Signer, error) {
 	if err := k.free(in, s); err != nil {
 		return nil, err
 	}
@@ -73,29 +73,23 @@ func (k *key) fits(in inputs, s *published.State) (*rotation.Signer, error) {
 		out = current[0]
 	}
 	// At any time it must be clear which signer to expect.
-	open := slices.DeleteFunc(s.InFlight(k.rotation), func(id string) bool { return id == rotation.PromotionOf(k.signer.ID) })
+	open := slices.DeleteFunc(s.InFlight(), func(id string) bool { return id == k.rotation || id == record.IDFor(k.signer.ID) })
 	if len(open) > 0 {
 		return nil, gha.Misuse("rotation %s is in flight: finish it (finalize) or go back (rollback) before the next one", open[0])
 	}
-	signer := rotation.SignerOf(out)
+	signer := record.SignerOf(out)
 	return &signer, nil
 }
 
-// free refuses an id that stands for another key, now or in the archive, in
-// whatever letter case.
+// free refuses an id that is another key's, now or in the archive; one that is
+// published already may be asked for again.
 func (k *key) free(in inputs, s *published.State) error {
-	taken := func(x registry.Signer) bool {
-		return slices.ContainsFunc(x.IDs(), func(id string) bool { return strings.EqualFold(id, k.signer.ID) })
+	x, isPublished := s.Registered(k.signer.ID)
+	if isPublished && (in.KeySpec == "" || x.Rotation == k.rotation) {
+		return nil
 	}
-	for _, x := range s.Archive.Retired {
-		if taken(x.Signer) {
-			return gha.Misuse("signer id %q was retired before and is never used again; choose another signer-id", k.signer.ID)
-		}
-	}
-	for _, x := range s.Registry.Signers {
-		if taken(x) && (x.ID != k.signer.ID || in.KeySpec != "" && x.Rotation != k.rotation) {
-			return gha.Misuse("signer id %q is taken by the published signer %q; an id stands for one key for ever, choose another signer-id", k.signer.ID, x.ID)
-		}
+	if why := s.Taken(k.signer.ID); why != "" {
+		return gha.Misuse("%s", why)
 	}
 	return nil
 }
@@ -126,7 +120,7 @@ func (k *key) take(ctx context.Context, r *gha.Run, in inputs) error {
 	if k.signer.ID == asARN || k.signer.ID == asKeyID {
 		k.signer.ID = map[string]string{asARN: found.ARN, asKeyID: found.ID}[k.signer.ID]
 		if in.KMSKeyID != "" {
-			k.rotation = rotation.IDFor(k.signer.ID)
+			k.rotation = record.IDFor(k.signer.ID)
 		}
 	}
 	k.signer.KMSKeyARN, k.signer.Algorithm = found.ARN, found.Algorithm()

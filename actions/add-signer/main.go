@@ -20,6 +20,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -47,12 +48,13 @@ type inputs struct {
 	ProvePossession   bool          `input:"prove-possession"`
 	AllowedAccounts   []string      `input:"allowed-accounts"`
 	Contacts          []string      `input:"contacts"`
+	WriteFiles        bool          `input:"write-files"`
 	ReportPath        string        `input:"report-path"`
 }
 
 func run(ctx context.Context, r *gha.Run, in inputs) error {
-	policy := rotation.Policy{
-		Overlap: rotation.Duration(in.Overlap), Propagation: rotation.Duration(in.Propagation), Drain: rotation.Duration(in.Drain),
+	policy := record.Policy{
+		Overlap: record.Duration(in.Overlap), Propagation: record.Duration(in.Propagation), Drain: record.Duration(in.Drain),
 		ShortAllowed: in.AllowShortOverlap,
 	}
 	if err := check(in, policy); err != nil {
@@ -62,11 +64,15 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err != nil {
 		return err
 	}
-	repo, state, err := in.Open(ctx, r, true)
+	open := in.Open
+	if in.WriteFiles {
+		open = in.Folder
+	}
+	repo, state, err := open(ctx, r, true)
 	if err != nil {
 		return err
 	}
-	at := published.Clock(repo, r).UTC().Truncate(time.Second)
+	at := published.Clock(repo, r).UTC()
 	named, err := day(ctx, r, in, repo, state, at)
 	if err != nil {
 		return err
@@ -84,27 +90,30 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err != nil {
 		return err
 	}
-	record := rotation.Record{
-		Version: 1, ID: k.rotation, CreatedAt: at,
-		Actor: published.Actor(r), Reason: in.Reason, RunURL: r.Origin().RunURL,
-		Outgoing: out, Incoming: k.signer, Policy: policy,
-	}
-	if out != nil && state.Files().Located(*out).KMSKeyARN == "" {
-		r.Logf("note: the entry of signer %s names no KMS key, so finalize cannot ask CloudTrail about it and rollback cannot name all of its settings; if its key is in KMS, give the entry its kmsKeyId, in a pull request of its own", out.ID)
-	}
-	if in.DryRun {
-		r.Logf("dry run: would add signer %s (%s) for rotation %s to %s on %s", record.Incoming.ID, cmp.Or(in.KeySpec, string(record.Incoming.Algorithm)), record.ID, state.Paths.Registry, state.Branch)
-		return tell(r, in, state, record, pullrequest.Proposal{})
-	}
-	proposal, record, err := propose(ctx, in, repo, state, k, record)
+	p, err := planned(in, state, k, published.By(r, at, in.Reason), out, policy)
 	if err != nil {
 		return err
 	}
-	return tell(r, in, state, record, proposal)
+	if out != nil && out.KMSKeyARN == "" {
+		r.Logf("note: the entry of signer %s names no KMS key, so finalize cannot ask CloudTrail about it and rollback cannot name all of its settings; if its key is in KMS, give the entry its kmsKeyId, in a separate pull request", out.ID)
+	}
+	var pr pullrequest.Proposal
+	switch {
+	case in.DryRun:
+		r.Logf("dry run: would add signer %s (%s) for rotation %s to %s on %s", k.signer.ID, cmp.Or(in.KeySpec, string(k.signer.Algorithm)), p.id, state.Paths.Registry, state.Branch)
+	case in.WriteFiles:
+		err = p.write(ctx, r, in, state, k)
+	default:
+		pr, err = p.propose(ctx, in, repo, state, k)
+	}
+	if err != nil {
+		return err
+	}
+	return tell(r, in, state, p, pr)
 }
 
 // check refuses inputs that do not go together, before anything is asked.
-func check(in inputs, policy rotation.Policy) error {
+func check(in inputs, policy record.Policy) error {
 	given := 0
 	for _, v := range []string{in.KMSKeyID, in.KeySpec, in.PublicKeyPath} {
 		if v != "" {
@@ -112,6 +121,8 @@ func check(in inputs, policy rotation.Policy) error {
 		}
 	}
 	switch why := registry.CheckID(in.SignerID); {
+	case in.WriteFiles && in.PublicKeyPath == "":
+		return gha.Misuse("write-files edits the files of this checkout, and a KMS key could be made twice that way: use it with public-key-path")
 	case given != 1:
 		return gha.Misuse("set exactly one of kms-key-id (an existing key), key-spec (create one) and public-key-path (a key kept elsewhere); %d are set", given)
 	case in.SignerID != "" && why != "":
@@ -126,25 +137,31 @@ func check(in inputs, policy rotation.Policy) error {
 }
 
 // tell prints the outputs and the settings to deploy with.
-func tell(r *gha.Run, in inputs, s *published.State, rec rotation.Record, p pullrequest.Proposal) error {
-	settings := rotation.DeploySettings(rec.Incoming)
-	r.Output("rotation-id", rec.ID)
-	r.Output("signer-id", rec.Incoming.ID)
-	r.Output("fingerprint", rec.Incoming.Fingerprint)
-	r.Output("kms-key-arn", rec.Incoming.KMSKeyARN)
+func tell(r *gha.Run, in inputs, s *published.State, plan plan, p pullrequest.Proposal) error {
+	signer := plan.move.Subject()
+	settings := rotation.DeploySettings(signer)
+	r.Output("rotation-id", plan.id)
+	r.Output("signer-id", signer.ID)
+	r.Output("fingerprint", signer.Fingerprint)
+	r.Output("kms-key-arn", signer.KMSKeyARN)
 	next := published.Outcome(p)
-	switch p.State {
-	case pullrequest.Merged:
+	switch {
+	case in.WriteFiles && !plan.done:
+		next = "The files of this checkout are changed: commit them, and open a pull request."
+	case p.State == pullrequest.Merged || in.WriteFiles:
 		next = "Nothing new: the signer is published. Deploy it."
-	case pullrequest.Closed:
+	case p.State == pullrequest.Closed:
 		next += " Or choose another signer-id."
 	}
 	if in.ReportPath != "" {
-		step := report.NewStepFile("add-signer", in.DryRun, s.Commit, s.Files())
-		step.Verdict, step.Next, step.Rotation, step.Signer, step.PullRequest = string(p.State), next, rec.ID, rec.Incoming.ID, p.URL
-		if in.DryRun {
+		step := report.NewStepFile("add-signer", in.DryRun, s.Commit, s.Files)
+		step.Verdict, step.Next, step.Rotation, step.Signer, step.PullRequest = string(p.State), next, plan.id, signer.ID, p.URL
+		switch {
+		case in.DryRun:
 			step.Verdict = "dry run"
-		} else {
+		case in.WriteFiles:
+			step.Verdict, step.Settings = "files", report.Settings(settings)
+		default:
 			step.Settings = report.Settings(settings)
 		}
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(step)); err != nil {
@@ -160,8 +177,8 @@ func tell(r *gha.Run, in inputs, s *published.State, rec rotation.Record, p pull
 		r.Output("pull-request-number", strconv.Itoa(p.Number))
 		r.Output("pull-request-url", p.URL)
 	}
-	r.Summary(report.Published(rec.Incoming.ID, next, p.URL, settings) + report.Reminders(rotation.Reminders(s.Files(), r.Now())))
-	r.Ticket([][2]string{{"signer", rec.Incoming.ID}, {"fingerprint", rec.Incoming.Fingerprint}, {"rotation", rec.ID}, {"next", next}, {"pull request", p.URL}})
+	r.Summary(report.Published(signer.ID, next, p.URL, settings) + report.Reminders(rotation.Reminders(s.Files, r.Now())))
+	r.Ticket([][2]string{{"signer", signer.ID}, {"fingerprint", signer.Fingerprint}, {"rotation", plan.id}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		r.Logf("note: %s", note)
 	}

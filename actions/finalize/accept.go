@@ -26,7 +26,7 @@ func (f *finalizer) accept(ctx context.Context) (err error) {
 	if f.report, err = rotation.ParseReport(name, text); err != nil {
 		return err
 	}
-	if why := rotation.Unfit(f.report, f.state.Files(), gha.Version, published.Clock(f.repo, f.Run), f.inputs.MaxEvidenceAge); why != "" {
+	if why := rotation.Unfit(f.report, f.state.Files, gha.Version, published.Clock(f.repo, f.Run), f.inputs.MaxEvidenceAge); why != "" {
 		return fmt.Errorf("the report %s is no evidence of what is published now, so nothing was judged: %s", name, why)
 	}
 	if db, ok := audit.DatabaseOf(f.report); ok && db.Table != f.inputs.Table && !strings.HasSuffix(db.Table, "."+f.inputs.Table) {

@@ -6,8 +6,8 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // remembered is how long after its end a rotation's comment is still looked at:
@@ -15,19 +15,9 @@ import (
 const remembered = 30 * 24 * time.Hour
 
 // ended gives the rotations that are over since not long.
-func ended(s *published.State, now time.Time) (list []rotation.Record) {
+func ended(s *published.State, now time.Time) (list []record.Record) {
 	for _, rec := range s.Records {
-		if !rec.Settled(s.Registry, s.Archive) {
-			continue
-		}
-		at := time.Time{}
-		if rec.Rollback != nil {
-			at = rec.Rollback.At
-		}
-		if r := rec.Judged(); r != nil {
-			at = r.EvaluatedAt
-		}
-		if now.Sub(at) < remembered {
+		if k := rec.Last().Kind(); k != record.Opened && k != record.Promoted && !s.Unsettled(rec) && now.Sub(rec.Last().Made().At) < remembered {
 			list = append(list, rec)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -21,7 +22,7 @@ const disabled = "Disabled"
 // where the archive is merged, the key is the archived one, nothing signs with
 // it any more as far as chain and CloudTrail tell, and history verifies without
 // it. A compromised key is not waited for. Deleting it is nobody's business here.
-func (f *finalizer) disable(ctx context.Context, records []rotation.Record) ([]report.Status, error) {
+func (f *finalizer) disable(ctx context.Context, records []record.Record) ([]report.Status, error) {
 	client, err := awskms.New(ctx, awskms.Options{})
 	if err != nil {
 		return nil, err
@@ -29,18 +30,18 @@ func (f *finalizer) disable(ctx context.Context, records []rotation.Record) ([]r
 	var statuses []report.Status
 	done := false
 	for _, item := range f.state.Archive.Retired {
-		i := slices.IndexFunc(records, func(r rotation.Record) bool { return r.ID == item.Rotation })
+		i := slices.IndexFunc(records, func(r record.Record) bool { return r.ID == item.Rotation })
 		if i < 0 || done || !f.last(item) {
 			continue
 		}
 		rec := records[i]
-		a := rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, f.state.Registry, f.state.Archive)}
+		a := rotation.Assessment{Phase: f.state.Phase(rec)}
 		next, gate, err := f.disableOne(ctx, client, rec, item, &done)
 		if err != nil {
 			return nil, err
 		}
 		if gate.ID != "" {
-			a.Gates = []rotation.Gate{gate}
+			a.Gates = []record.Gate{gate}
 		}
 		s := report.NewStatus(rec, a)
 		s.Next = next
@@ -60,7 +61,7 @@ func (f *finalizer) last(item registry.Retired) bool {
 	return ok && latest.Rotation == item.Rotation && latest.Boundary == item.Boundary
 }
 
-func (f *finalizer) disableOne(ctx context.Context, client *awskms.Client, rec rotation.Record, item registry.Retired, done *bool) (next string, gate rotation.Gate, err error) {
+func (f *finalizer) disableOne(ctx context.Context, client *awskms.Client, rec record.Record, item registry.Retired, done *bool) (next string, gate record.Gate, err error) {
 	switch {
 	case item.Algorithm == pubkey.HMACSHA256:
 		return "an HMAC key is never disabled: without it no event that it signed could be verified. Take kms:GenerateMac away from the service instead", gate, nil
@@ -88,18 +89,16 @@ func (f *finalizer) disableOne(ctx context.Context, client *awskms.Client, rec r
 		return "", gate, err
 	}
 	if public.Fingerprint() != item.Key.Fingerprint() {
-		return "", rotation.Gate{ID: "KMS", Name: "the KMS key is the archived one", State: rotation.Against,
-			Detail: fmt.Sprintf("KMS key %s has the fingerprint %s, the archived signer %s another one (%s): its kmsKeyId was changed. Nothing was disabled", key.ARN, public.Fingerprint(), item.ID, item.Key.Fingerprint())}, nil
+		return "", rotation.KeyGate(rotation.KeyIsArchived, fmt.Sprintf("KMS key %s has the fingerprint %s, the archived signer %s another one (%s): its kmsKeyId was changed. Nothing was disabled", key.ARN, public.Fingerprint(), item.ID, item.Key.Fingerprint())), nil
 	}
 	for _, s := range f.state.Registry.Signers {
 		if !s.Key.IsZero() && s.Key.Fingerprint() == public.Fingerprint() || s.KMSKeyID == key.ARN || slices.Contains(s.Aliases, key.ARN) {
-			return "", rotation.Gate{ID: "KMS", Name: "no registered signer uses the KMS key", State: rotation.Against,
-				Detail: fmt.Sprintf("signer %s is registered for KMS key %s. Nothing was disabled", s.ID, key.ARN)}, nil
+			return "", rotation.KeyGate(rotation.KeyIsUnused, fmt.Sprintf("signer %s is registered for KMS key %s. Nothing was disabled", s.ID, key.ARN)), nil
 		}
 	}
 	if item.State != registry.StateCompromised {
 		if f.report.Verdict != chain.Verified {
-			return "", rotation.Gate{ID: "G3", Name: "the chain verifies", State: rotation.Against, Detail: fmt.Sprintf("%d finding(s), see the report of verify-chain. Nothing was disabled", f.report.FindingsTotal)}, nil
+			return "", rotation.KeyGate(rotation.ChainVerifies, fmt.Sprintf("%d finding(s), see the report of verify-chain. Nothing was disabled", f.report.FindingsTotal)), nil
 		}
 		now := published.Clock(f.repo, f.Run)
 		trail, err := f.trail(ctx, rec, now)
@@ -107,10 +106,10 @@ func (f *finalizer) disableOne(ctx context.Context, client *awskms.Client, rec r
 			return "", gate, err
 		}
 		gate = trail.Quiet(now)
-		if gate.State == rotation.Unproven && byNow() {
-			return isDisabled, rotation.Gate{}, nil
+		if gate.State == record.Unproven && byNow() {
+			return isDisabled, record.Gate{}, nil
 		}
-		if gate.State != rotation.Passed {
+		if gate.State != record.Passed {
 			return "it is not yet shown that nothing signs with KMS key " + key.ARN, gate, nil
 		}
 	}

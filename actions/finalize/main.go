@@ -21,6 +21,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
@@ -93,14 +94,15 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	var statuses []report.Status
 	var proposal pullrequest.Proposal
 	for _, rec := range unsettled {
-		addition, mergedAt, err := state.FindAddition(ctx, repo, rec.Incoming)
+		addition, mergedAt, err := state.FindAddition(ctx, repo, *rec.State().Incoming)
 		if err != nil {
 			return err
 		}
-		if !mergedAt.IsZero() && rec.PullRequest == 0 {
-			rec.PullRequest = addition.Number
+		published := 0
+		if !mergedAt.IsZero() {
+			published = addition.Number
 		}
-		status, p, err := f.step(ctx, rec, mergedAt)
+		status, p, err := f.step(ctx, rec, mergedAt, published)
 		if err != nil {
 			return err
 		}
@@ -122,7 +124,10 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			statuses = f.proposed(ctx)
 		}
 		for _, rec := range ended(state, now) {
-			addition, _, err := state.FindAddition(ctx, repo, rec.Incoming)
+			if rec.State().Incoming == nil {
+				continue // nobody was published
+			}
+			addition, _, err := state.FindAddition(ctx, repo, *rec.State().Incoming)
 			if err != nil {
 				f.Logf("note: the status comment of rotation %s was not written: %v", rec.ID, err)
 			}
@@ -170,9 +175,9 @@ func (f *finalizer) proposed(ctx context.Context) (list []report.Status) {
 }
 
 // over is the status of a rotation of which nothing is left to be judged.
-func (f *finalizer) over(rec rotation.Record) report.Status {
-	s := report.NewStatus(rec, rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, f.state.Registry, f.state.Archive)})
-	if s.Phase == rotation.Compromised && len(f.verifiers) > 0 {
+func (f *finalizer) over(rec record.Record) report.Status {
+	s := report.NewStatus(rec, rotation.Assessment{Phase: f.state.Phase(rec)})
+	if s.Phase == record.CompromisedPhase && len(f.verifiers) > 0 {
 		s.Next = fmt.Sprintf("All %d verifiers serve the files that bound the compromised key.", len(f.verifiers))
 		if n := len(f.trusting); n > 0 {
 			s.Next = fmt.Sprintf("Refresh the verifiers: %d of %d may trust the compromised key still. The run's summary names them.", n, len(f.verifiers))
@@ -201,7 +206,7 @@ func (f *finalizer) verify(ctx context.Context) (done func(), err error) {
 			return done, fmt.Errorf("the database's clock is %s ahead of this machine's, and times prove nothing until one of them is right: nothing was judged; set the clock right and run again", ahead.Round(time.Second))
 		}
 	}
-	if err := published.Explain(ctx, f.repo, f.state.Paths, f.state.Branch, f.state.Files(), f.report, f.terms.Unknown); err != nil {
+	if err := published.Explain(ctx, f.repo, f.state.Paths, f.state.Branch, f.state.Files, f.report, f.terms.Unknown); err != nil {
 		f.Logf("note: the findings do not say where an unknown signer may stand: %v", err)
 	}
 	if f.report.Verdict != chain.Verified {
@@ -227,7 +232,7 @@ func (f *finalizer) read(ctx context.Context) (done func(), err error) {
 
 // choose gives the rotations to look at: those of which a signer is still to be
 // archived, and, asked for by name or for their keys, those that are over.
-func choose(in inputs, s *published.State) (unsettled, settled []rotation.Record, err error) {
+func choose(in inputs, s *published.State) (unsettled, settled []record.Record, err error) {
 	found := false
 	for _, rec := range s.Records {
 		if in.Rotation != "all" && rec.ID != in.Rotation {
@@ -237,7 +242,7 @@ func choose(in inputs, s *published.State) (unsettled, settled []rotation.Record
 		switch {
 		case in.DisableKMSKey:
 			settled = append(settled, rec)
-		case !rec.Settled(s.Registry, s.Archive):
+		case s.Unsettled(rec):
 			unsettled = append(unsettled, rec)
 		case in.Rotation != "all":
 			settled = append(settled, rec)
@@ -255,7 +260,7 @@ func choose(in inputs, s *published.State) (unsettled, settled []rotation.Record
 // like a gate, unless it has been silent for so long that it is a note.
 func (f *finalizer) tell(statuses []report.Status, p pullrequest.Proposal) error {
 	r, in := f.Run, f.inputs
-	phase, id, gates := "none", "", map[string]rotation.GateState{}
+	phase, id, gates := "none", "", map[string]record.GateState{}
 	against, unproven := 0, 0
 	for _, s := range statuses {
 		phase, id = string(s.Phase), s.Rotation
@@ -265,9 +270,9 @@ func (f *finalizer) tell(statuses []report.Status, p pullrequest.Proposal) error
 			r.Logf("  %s %-9s %s: %s", g.ID, g.State, g.Name, g.Detail)
 		}
 		a := rotation.Assessment{Gates: s.Gates}
-		against += a.Count(rotation.Against)
+		against += a.Count(record.Against)
 		if a.Due() {
-			unproven += a.Count(rotation.Unproven)
+			unproven += a.Count(record.Unproven)
 		}
 	}
 	if len(statuses) > 1 {
@@ -284,7 +289,7 @@ func (f *finalizer) tell(statuses []report.Status, p pullrequest.Proposal) error
 			r.Logf("note: %s", note)
 		}
 	}
-	r.Summary(report.Gates(statuses, f.trusting) + report.Reminders(rotation.Reminders(f.state.Files(), r.Now())))
+	r.Summary(report.Gates(statuses, f.trusting) + report.Reminders(rotation.Reminders(f.state.Files, r.Now())))
 	r.Ticket(report.GatesTicket(statuses, f.trusting))
 	if in.ReportPath != "" {
 		if err := r.WriteFile("report-path", in.ReportPath, report.JSON(report.Rotations{Version: 1, Rotations: append([]report.Status{}, statuses...)})); err != nil {

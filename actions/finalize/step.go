@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/audit"
@@ -18,6 +17,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -45,12 +45,48 @@ type finalizer struct {
 	first     string // the rotation for which this run has a pull request
 }
 
-// step judges one rotation, whose incoming signer was published at mergedAt, and,
-// if every gate is passed, makes sure that its pull request is open.
-func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time.Time) (report.Status, pullrequest.Proposal, error) {
-	facts := rotation.Facts{
-		Record: rec, Registry: f.state.Registry, Archive: f.state.Archive, Report: f.report,
-		CheckpointGiven: f.terms.Checkpoint != nil, MergedAt: mergedAt, ReadAt: f.readAt, Verifiers: f.verifiers, InFlight: f.state.InFlight(rec.ID), Now: published.Clock(f.repo, f.Run),
+// step judges one rotation, whose incoming signer was published at mergedAt by the
+// pull request of this number, and, if every gate is passed, makes sure that its
+// pull request is open.
+func (f *finalizer) step(ctx context.Context, rec record.Record, mergedAt time.Time, published int) (report.Status, pullrequest.Proposal, error) {
+	facts, err := f.facts(ctx, rec, mergedAt)
+	if err != nil {
+		return report.Status{}, pullrequest.Proposal{}, err
+	}
+	a := rotation.Evaluate(facts)
+	status := report.NewStatus(rec, a)
+	if !a.Ready() {
+		return status, pullrequest.Proposal{}, nil
+	}
+	if f.first != "" { // its evidence would be stale as soon as that one is merged
+		status.Next = "Waiting: merge the pull request of rotation " + f.first + " first."
+		return status, pullrequest.Proposal{}, nil
+	}
+	leaving := f.state.Located(*rec.State().Leaving)
+	ret := &record.Retire{
+		By: f.by(facts.AsOf(), rec), Signer: leaving, Cutover: a.Cutover, Boundary: a.Boundary, PublishedIn: published,
+		Evidence: record.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From, ReportSHA256: f.reportSum},
+	}
+	p, err := f.propose(ctx, facts, &a, ret)
+	status = report.NewStatus(rec, a)
+	status.PullRequest, status.Next = p.URL, outcome(p)
+	status.Refused = p.State == pullrequest.Closed || p.State == pullrequest.Foreign
+	return status, p, err
+}
+
+func outcome(p pullrequest.Proposal) string { return published.Outcome(p) }
+
+// by is this run as the author of a retirement: its reason is that of the move that
+// lets the signer leave.
+func (f *finalizer) by(at time.Time, rec record.Record) record.By {
+	return published.By(f.Run, at, rec.Last().Made().Reason)
+}
+
+// facts gathers all that a rotation's state follows from.
+func (f *finalizer) facts(ctx context.Context, rec record.Record, mergedAt time.Time) (facts rotation.Facts, err error) {
+	facts = rotation.Facts{
+		Record: rec, Files: f.state.Files, Report: f.report, CheckpointGiven: f.terms.Checkpoint != nil,
+		MergedAt: mergedAt, ReadAt: f.readAt, Verifiers: f.verifiers, Now: published.Clock(f.repo, f.Run),
 	}
 	if _, ok := audit.DatabaseOf(f.report); !ok {
 		newest := rotation.Newest(f.report)
@@ -59,31 +95,8 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 	if f.terms.Checkpoint == nil && f.inputs.CheckpointBranch != "" {
 		facts.LostCheckpoint = "branch " + f.inputs.CheckpointBranch
 	}
-	var err error
-	if facts.Trail, err = f.trail(ctx, rec, facts.Now); err != nil {
-		return report.Status{}, pullrequest.Proposal{}, err
-	}
-	a := rotation.Evaluate(facts)
-	if !a.Ready() {
-		return report.NewStatus(rec, a), pullrequest.Proposal{}, nil
-	}
-	if f.first != "" { // its evidence would be stale as soon as that one is merged
-		status := report.NewStatus(rec, a)
-		status.Next = "Nothing before the pull request of rotation " + f.first + " is merged: one step at a time."
-		return status, pullrequest.Proposal{}, nil
-	}
-	ret := rotation.Retirement{
-		EvaluatedAt: facts.AsOf().UTC().Truncate(time.Second), RunURL: f.Origin().RunURL, Cutover: a.Cutover, Boundary: a.Boundary,
-		Evidence: rotation.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From, ReportSHA256: f.reportSum},
-	}
-	if db, ok := audit.DatabaseOf(f.report); ok {
-		ret.Evidence.Snapshot = db.SnapshotID
-	}
-	p, err := f.propose(ctx, facts, &a, ret)
-	status := report.NewStatus(rec, a)
-	status.PullRequest, status.Next = p.URL, published.Outcome(p)
-	status.Refused = p.State == pullrequest.Closed || p.State == pullrequest.Foreign
-	return status, p, err
+	facts.Trail, err = f.trail(ctx, rec, facts.Now)
+	return facts, err
 }
 
 // propose verifies the chain once more with the files as they would be after
@@ -91,12 +104,12 @@ func (f *finalizer) step(ctx context.Context, rec rotation.Record, mergedAt time
 // rotation archives, which is brought up to date when its boundary has moved. One
 // that was closed means no to its boundary; another boundary asks again, by a pull
 // request that is named after the closed one.
-func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (p pullrequest.Proposal, err error) {
+func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotation.Assessment, ret *record.Retire) (p pullrequest.Proposal, err error) {
 	change := f.inputs.Change(f.state, pullrequest.Change{
-		Operation: "finalize", Key: f.state.Paths.Registry + "\n" + facts.Record.ID + "\n" + leavingOf(facts.Record),
+		Operation: "finalize", Key: f.state.Paths.Registry + "\n" + facts.Record.ID + "\n" + ret.Signer.ID,
 	})
 	for {
-		was, found, err := f.repo.Find(ctx, change.Branch())
+		was, found, err := f.repo.Find(ctx, change)
 		if err != nil {
 			return p, err
 		}
@@ -112,120 +125,102 @@ func (f *finalizer) propose(ctx context.Context, facts rotation.Facts, a *rotati
 		}
 		change.Key += fmt.Sprintf("\nafter #%d", was.Number)
 	}
-	err = f.repo.Anew(ctx, change.Branch(), func() error {
-		p, err = f.archive(ctx, change, facts, a, ret)
-		return err
+	p, _, err = f.repo.Propose(ctx, change, func(change pullrequest.Change) (pullrequest.Change, error) {
+		return f.archive(ctx, change, facts, a, *ret)
 	})
 	return p, err
 }
 
 // proposes tells whether a pull request is for this boundary.
-func (f *finalizer) proposes(ctx context.Context, p pullrequest.Proposal, id string, boundary rotation.Mark) (bool, error) {
+func (f *finalizer) proposes(ctx context.Context, p pullrequest.Proposal, id string, boundary record.Mark) (bool, error) {
 	path := f.state.Paths.Record(id)
 	text, found, err := f.repo.ReadFile(ctx, p.Commit, path, jsondoc.MaxSize)
 	if err != nil || !found {
 		return false, err
 	}
-	rec, err := rotation.ParseRecord(path, text)
-	return err == nil && rec.Judged() != nil && rec.Judged().Boundary == boundary, nil
+	rec, err := record.Parse(path, text)
+	if err != nil {
+		return false, nil
+	}
+	ret, is := rec.Last().(*record.Retire)
+	return is && ret.Boundary == boundary, nil
 }
 
-// archive looks, decides and proposes.
-func (f *finalizer) archive(ctx context.Context, change pullrequest.Change, facts rotation.Facts, a *rotation.Assessment, ret rotation.Retirement) (pullrequest.Proposal, error) {
-	ret, change.Tip = f.earlier(ctx, change, facts.Record.ID, *a, ret)
-	move, err := rotation.Retire(facts, *a, ret)
+// archive looks, decides and says what is proposed; without files nothing is.
+func (f *finalizer) archive(ctx context.Context, change pullrequest.Change, facts rotation.Facts, a *rotation.Assessment, ret record.Retire) (pullrequest.Change, error) {
+	id := facts.Record.ID
+	was, err := f.state.Earlier(ctx, f.repo, &change, id, &ret, f.inputs.MaxEvidenceAge)
 	if err != nil {
-		return pullrequest.Proposal{}, err
+		return change, err
 	}
-	after, err := registry.Load(f.state.Paths.Registry, move.Registry, f.state.Paths.Archive, move.Archive)
+	after, err := f.state.Files.Apply(id, &ret)
 	if err != nil {
-		return pullrequest.Proposal{}, err
+		return change, err
 	}
-	if err := f.prove(ctx, after, a, leavingOf(facts.Record)); err != nil || a.Phase != rotation.Finalizable {
-		return pullrequest.Proposal{}, err
+	claimed, err := f.prove(ctx, after, a, ret.Signer.ID, was)
+	if err != nil || a.Phase != rotation.Finalizable {
+		return change, err
 	}
-	rec, leaving := move.Record, leavingOf(move.Record)
-	if len(ret.Gates) == 0 {
-		rec.Judged().Gates = a.Gates
+	ret.Gates = a.Gates
+	if claimed != nil { // what the branch claims is so, as this run has seen itself
+		ret.Evidence.Events, ret.Evidence.Head, ret.Evidence.Checkpoint = claimed.Events, claimed.Head, claimed.Checkpoint
 	}
-	change.Files = map[string][]byte{f.state.Paths.Registry: move.Registry, f.state.Paths.Archive: move.Archive, f.state.Paths.Record(rec.ID): rec.JSON()}
-	if err := f.state.Judge(change.Files, facts.Now, f.inputs.MaxEvidenceAge); err != nil {
-		return pullrequest.Proposal{}, err
+	var files map[string][]byte
+	if after, files, err = f.state.Apply(id, &ret, facts.Now, f.inputs.MaxEvidenceAge); err != nil {
+		return change, err
 	}
 	if f.inputs.DryRun {
-		f.Logf("dry run: would open the pull request that archives signer %s", leaving)
-		return pullrequest.Proposal{}, nil
+		f.Logf("dry run: would open the pull request that archives signer %s", ret.Signer.ID)
+		return change, nil
 	}
-	change.Title = published.Title("Archive audit signer", leaving)
-	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event stands at position %d.", leaving, rec.ID, a.Boundary.Position)
+	change.Files = files
+	change.Title = published.Title("Archive audit signer", ret.Signer.ID)
+	change.Message = fmt.Sprintf("Archive audit signer %s\n\nRotation %s: its last event is at position %d.", ret.Signer.ID, id, ret.Boundary.Position)
 	change.Body = report.Finalize(report.Proposal{
-		Record: rec, BaseCommit: f.state.Commit, RegistryBefore: f.state.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
+		Record: *after.Record(id), BaseCommit: f.state.Commit, RegistryBefore: f.state.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
 		RunURL: ret.RunURL,
 	})
-	return f.repo.Ensure(ctx, change)
+	return change, nil
 }
 
-// prove settles gate G3: it verifies the chain with the files as they would be.
-// Where the chain was read elsewhere, what it would find follows from the report,
-// if the signer's new bound is all that the files change.
-func (f *finalizer) prove(ctx context.Context, after *registry.Files, a *rotation.Assessment, leaving string) error {
+// prove verifies the chain with the files as they would be after the merge. Where
+// the chain was read elsewhere, what it would find follows from the report, if the
+// signer's new bound is all that the files change.
+//
+// was is the move that the branch has. Its evidence is claimed if this run finds it
+// true: the chain passes through the head and the checkpoint that it names, and the
+// rest is what this run has found, too. So a pull request that waits for its review
+// is left as it is, however long the chain grows.
+func (f *finalizer) prove(ctx context.Context, after record.Files, a *rotation.Assessment, leaving string, was record.Move) (claimed *record.Evidence, err error) {
+	signers := &registry.Files{Registry: after.Registry, Archive: after.Archive}
 	if f.inputs.VerifyReportPath != "" {
 		before := &registry.Files{Registry: f.state.Registry, Archive: f.state.Archive}
-		if why := trust.Bounds(before, after, leaving, registry.Boundary(a.Boundary)); why != "" {
-			return fmt.Errorf("what the report says of the files as they are does not hold for those after the merge: %s. Give database-url or events-path instead, so that finalize reads the chain itself", why)
+		if why := trust.Bounds(before, signers, leaving, registry.Boundary(a.Boundary)); why != "" {
+			return nil, fmt.Errorf("what the report says of the files as they are does not hold for those after the merge: %s. Give database-url or events-path instead, so that finalize reads the chain itself", why)
 		}
 		if len(f.report.Tips) > 1 {
-			return fmt.Errorf("the chain of the report has branches, and it does not say which of them end with signer %s. Give database-url or events-path instead, so that finalize reads the chain itself", leaving)
+			return nil, fmt.Errorf("the chain of the report has branches, and it does not say which of them end with signer %s. Give database-url or events-path instead, so that finalize reads the chain itself", leaving)
 		}
-		a.Infer(f.report)
-		return nil
+		a.Prove(f.report, true)
+		return nil, nil
 	}
 	terms := f.terms
 	terms.Registry, terms.Archive = after.Registry, after.Archive
+	earlier, _ := was.(*record.Retire)
+	if earlier != nil {
+		terms.Looked = earlier.Evidence.Marks()
+	}
 	proof, _, err := audit.Verify(ctx, f.source, terms)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if a.Prove(proof); proof.Verdict != chain.Verified {
+	if a.Prove(proof, false); proof.Verdict != chain.Verified {
 		f.Findings(proof.Findings)
 	}
-	return nil
-}
-
-// earlier takes over the evidence that stands in the branch already, unless it
-// is too old or speaks of other things than this run has found: a rerun with
-// nothing new must write nothing. It gives the branch's tip, too.
-func (f *finalizer) earlier(ctx context.Context, change pullrequest.Change, id string, a rotation.Assessment, ret rotation.Retirement) (is rotation.Retirement, tip string) {
-	path := f.state.Paths.Record(id)
-	versions, tip, err := f.repo.Earlier(ctx, change, path, jsondoc.MaxSize, path, f.state.Paths.Registry, f.state.Paths.Archive)
-	if err != nil || len(versions) == 0 {
-		return ret, tip
+	if earlier != nil && len(terms.Looked) > 0 && len(proof.Passed) == len(terms.Looked) && (earlier.Evidence.Checkpoint == "") == (f.report.Checkpoint.From == "") {
+		return &earlier.Evidence, nil
 	}
-	was, err := rotation.ParseRecord(path, versions[0])
-	if err != nil || was.Judged() == nil || was.Judged().Boundary != ret.Boundary {
-		return ret, tip
-	}
-	judged := *was.Judged()
-	sameFiles := judged.Evidence.RegistrySHA256 == ret.Evidence.RegistrySHA256 && judged.Evidence.ArchiveSHA256 == ret.Evidence.ArchiveSHA256
-	age := ret.EvaluatedAt.Sub(judged.EvaluatedAt)
-	if !sameFiles || age < 0 || age > f.inputs.MaxEvidenceAge || judged.Evidence.Events > ret.Evidence.Events || !sameGates(judged.Gates, a.Gates) {
-		return ret, tip
-	}
-	return judged, tip
-}
-
-// leavingOf is the id of the signer that leaves.
-func leavingOf(r rotation.Record) string {
-	leaving, _, _ := r.Roles()
-	return leaving.ID
-}
-
-// sameGates tells whether a branch's gates are in the states that this run has
-// found. G3 is judged when the others are passed, and has passed in a branch.
-func sameGates(was, is []rotation.Gate) bool {
-	return slices.EqualFunc(was, is, func(w, i rotation.Gate) bool {
-		return w.ID == i.ID && (w.State == i.State || w.ID == "G3" && w.State == rotation.Passed)
-	})
+	return nil, nil
 }
 
 // clocks is how far the clocks of AWS and of the database may be apart: an event
@@ -245,17 +240,14 @@ func latest(a, b time.Time) time.Time {
 
 // trail asks CloudTrail about both keys, as far as they are KMS keys: about the
 // leaving signer's as its entry names it by now.
-func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Time) (rotation.Trail, error) {
-	out, in, _ := rec.Roles()
-	leaving, staying := f.state.Files().Located(*out), f.state.Files().Located(*in)
-	if entry := f.state.Files().Located(rotation.Signer{ID: out.ID}); entry.KMSKeyARN != "" {
-		leaving.KMSKeyARN = entry.KMSKeyARN
-	}
+func (f *finalizer) trail(ctx context.Context, rec record.Record, now time.Time) (rotation.Trail, error) {
+	is := rec.State()
+	leaving, staying := f.state.Located(*is.Leaving), f.state.Located(*is.Staying)
 	switch {
 	case f.inputs.CloudTrail == "off":
 		return rotation.Trail{Off: "switched off by cloudtrail: off"}, nil
 	case leaving.KMSKeyARN == "" || staying.KMSKeyARN == "":
-		return rotation.Trail{Problem: "not both signers name their KMS key, so CloudTrail cannot be asked; give their entries their kmsKeyId, in a pull request of its own, or set cloudtrail: off if one of the keys is kept elsewhere"}, nil
+		return rotation.Trail{Problem: "one of the signers has no kmsKeyId, so CloudTrail cannot be asked; add it in a separate pull request, or set cloudtrail: off if one of the keys is kept elsewhere"}, nil
 	}
 	old, fresh := f.report.Use(leaving.ID), f.report.Use(staying.ID)
 	if fresh.Events == 0 || old.LastPosition > fresh.LastPosition || fresh.FirstCreatedAt == nil {
@@ -285,7 +277,7 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 	if err != nil {
 		return rotation.Trail{Problem: err.Error()}, nil
 	}
-	t := rotation.Trail{To: oldUses.To}
+	t := rotation.Trail{From: from, To: oldUses.To}
 	for _, u := range oldUses.Uses {
 		if u.Signed() {
 			if t.OldUses++; t.OldUses == 1 { // the newest first
@@ -309,7 +301,7 @@ func (f *finalizer) trail(ctx context.Context, rec rotation.Record, now time.Tim
 //
 // An HMAC key has no public half. KMS must know its secret where that is at hand;
 // else KMS has verified the signer's events, with the key that the entry names.
-func (f *finalizer) doubt(ctx context.Context, s rotation.Signer) (why string, err error) {
+func (f *finalizer) doubt(ctx context.Context, s record.Signer) (why string, err error) {
 	client, err := awskms.New(ctx, awskms.Options{})
 	if err != nil {
 		return "", err
@@ -355,7 +347,7 @@ func (f *finalizer) macs() (events int64) {
 
 // secret is the HMAC secret by which a signer's events were verified, nil if KMS
 // was asked.
-func (f *finalizer) secret(s rotation.Signer) []byte {
+func (f *finalizer) secret(s record.Signer) []byte {
 	entry, _ := f.state.Registry.Find(s.ID)
 	for _, id := range entry.IDs() {
 		if secret, ok := f.terms.Secrets[id]; ok {

@@ -21,8 +21,10 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/readiness"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 )
 
 //go:embed action.yml
@@ -82,8 +84,8 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 			return err
 		}
 	}
-	reminders := report.Reminders(rotation.Reminders(state.Files(), r.Now()))
-	step := report.NewStepFile("guard-deploy", in.DryRun, state.Commit, state.Files())
+	reminders := report.Reminders(rotation.Reminders(state.Files, r.Now()))
+	step := report.NewStepFile("guard-deploy", in.DryRun, state.Commit, state.Files)
 	step.Signer = in.SignerID
 	if len(against) > 0 {
 		step.Verdict, step.Findings = "closed", against
@@ -92,7 +94,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		}
 		return closed(r, against, reminders)
 	}
-	settings := rotation.DeploySettings(rotation.Signer{ID: in.SignerID, Algorithm: d.Algorithm, KMSKeyARN: in.KMSKeyID})
+	settings := rotation.DeploySettings(record.Signer{ID: in.SignerID, Algorithm: d.Algorithm, KMSKeyARN: in.KMSKeyID})
 	if in.EnvFilePath != "" && !in.DryRun {
 		if err := r.WriteFile("env-file-path", in.EnvFilePath, []byte(report.EnvFile(settings))); err != nil {
 			return err
@@ -134,7 +136,7 @@ func (g guard) keep(step report.StepFile) error {
 
 // look reads what is published now.
 func (g guard) look(ctx context.Context) (*published.State, error) {
-	return published.Base(ctx, g.repo, g.in.BaseBranch, published.PathsFor(g.in.RegistryPath, g.in.ArchivePath, ""), false)
+	return published.Base(ctx, g.repo, g.in.BaseBranch, signerfiles.PathsFor(g.in.RegistryPath, g.in.ArchivePath, ""), false)
 }
 
 // set sets the settings as variables of the environment that was named.

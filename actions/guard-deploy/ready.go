@@ -12,6 +12,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
@@ -74,17 +75,17 @@ func (g guard) ready(ctx context.Context, d rotation.Deployment, state *publishe
 		}
 		s, _ := state.Registry.Find(d.SignerID)
 		at := published.Clock(g.repo, g.Run)
-		is, err := state.Reach(ctx, g.repo, rotation.SignerOf(s), g.in.VerifierURLs, at)
-		if err != nil || is.State == rotation.Passed {
+		is, err := state.Reach(ctx, g.repo, record.SignerOf(s), g.in.VerifierURLs, at)
+		if err != nil || is.State == record.Passed {
 			return is.Detail, nil, err
 		}
 		left := deadline.Sub(g.Now())
 		if !is.At.IsZero() { // the wait is known, so nobody waits in vain
 			pause = max(is.At.Sub(at), time.Second)
 		}
-		hopeless := left <= 0 || !is.At.IsZero() && pause > left || is.State == rotation.Unproven && len(g.in.VerifierURLs) == 0
+		hopeless := left <= 0 || !is.At.IsZero() && pause > left || is.State == record.Unproven && len(g.in.VerifierURLs) == 0
 		switch {
-		case hopeless && is.State == rotation.Waiting:
+		case hopeless && is.State == record.Waiting:
 			return "", []finding.Finding{rotation.NotReady("signer %s is published, and may not sign yet: %s. Let this step wait for it with wait-for", s.ID, is.Detail)}, nil
 		case hopeless:
 			return "", nil, fmt.Errorf("whether signer %s may sign yet: %s. Do not deploy; run this again when that is put right", s.ID, is.Detail)
@@ -105,7 +106,7 @@ func (g guard) ready(ctx context.Context, d rotation.Deployment, state *publishe
 // trusting warns of verifiers that may trust a compromised key still. They do
 // not hold up the deployment: it may be the one that replaces that key.
 func (g guard) trusting(ctx context.Context, state *published.State) ([]finding.Finding, error) {
-	if len(state.Files().Compromised()) == 0 {
+	if len(rotation.Compromised(state.Files)) == 0 {
 		return nil, nil
 	}
 	verifiers, err := published.Verifiers(ctx, g.in.VerifierURLs)
@@ -130,7 +131,9 @@ func (g guard) proposal(ctx context.Context, d rotation.Deployment, state *publi
 	if _, there := state.Registry.Find(d.SignerID); there {
 		return "", nil
 	}
-	p, found, err := g.repo.Find(ctx, published.Addition(state.Paths, d.Signer()).Branch())
+	change := published.Addition(state.Paths, d.Signer())
+	change.Base = state.Branch
+	p, found, err := g.repo.Find(ctx, change)
 	switch {
 	case ctx.Err() != nil:
 		return "", err

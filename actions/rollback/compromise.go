@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,8 +9,8 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
-	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -19,37 +18,37 @@ import (
 
 // compromise takes a signer out at once.
 func (u undoing) compromise(ctx context.Context) error {
-	if done, ok := u.declared(); ok {
-		return u.tell(done, pullrequest.Proposal{State: pullrequest.Merged})
+	entry, registered := u.state.Registry.Find(u.in.SignerID)
+	was, archived := u.state.Archive.Find(u.in.SignerID)
+	switch {
+	case !registered && archived && was.State == registry.StateCompromised:
+		return u.declared(was)
+	case !registered && archived:
+		return gha.Misuse("signer %s is archived (%s) and counts up to position %d only; whoever holds its key can add nothing that verifies. Leave it as it is", was.ID, was.State, was.Boundary.Position)
+	case !registered:
+		return gha.Misuse("%s has no signer %s; give the id or an alias of a registered one", u.state.Registry.Name, u.in.SignerID)
+	}
+	next := rotation.Successor(u.state.Files, entry.ID)
+	if next == nil {
+		return gha.Misuse("signer %s is the only one in %s. Publish its successor first (add-signer, with an overlap as short as you like: allow-short-overlap), deploy it, then run this again", entry.ID, u.state.Registry.Name)
 	}
 	boundary, err := u.boundary(ctx)
 	if err != nil {
 		return err
 	}
-	files := u.state.Files()
-	move, err := rotation.Compromise(u.in.SignerID, boundary, u.by, files)
-	if err != nil {
-		return gha.Misuse("%w", err)
-	}
-	id, signer := move.Record.ID, move.Record.Rollback.Compromised.ID
+	d := done{id: record.CompromiseID(entry.ID), move: &record.Compromise{By: u.by, Signer: record.SignerOf(entry), Boundary: boundary}, deploy: *next,
+		verdict: fmt.Sprintf("signer %s is compromised: it counts up to position %d and not beyond; signer %s takes over", entry.ID, boundary.Position, next.ID)}
 	var beyond affected
-	p, err := u.through(ctx, "compromise", signer, id, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
-		change.Title = published.Title("Compromised audit signer", signer)
-		was, tip := u.earlier(ctx, change, id)
-		change.Tip = tip
-		if move, beyond, err = u.declare(ctx, boundary, was, files); err != nil {
-			return p, err
-		}
-		return u.propose(ctx, change, move, func(p report.Proposal) string {
-			return report.Compromise(p, beyond.list, beyond.total, beyond.unread)
-		})
-	})
+	p, err := u.propose(ctx, "compromise", entry.ID, d, func(after record.Files) (err error) {
+		beyond, err = u.affected(ctx, after, boundary)
+		return err
+	}, func(p report.Proposal) string { return report.Compromise(p, beyond.list, beyond.total, beyond.unread) })
 	if err != nil {
 		return err
 	}
 	u.found = beyond.list
 	u.Findings(beyond.list)
-	return u.tell(move, p, "\n", report.Affected(beyond.list, beyond.total, beyond.unread))
+	return u.tell(d, p, "\n", report.Affected(beyond.list, beyond.total, beyond.unread))
 }
 
 // affected are the events of a compromised signer beyond its boundary: the first
@@ -60,89 +59,59 @@ type affected struct {
 	unread string
 }
 
-// declare looks and decides; was is what an earlier run has declared. A run after
-// this one writes the same, also when the chain has grown: it keeps the time of the
-// run before it, and its boundary where the chain has it and this run's does not
-// lie before it.
-func (u undoing) declare(ctx context.Context, boundary rotation.Mark, was rotation.Rollback, files rotation.Files) (move rotation.Move, beyond affected, err error) {
-	boundaries := []rotation.Mark{boundary}
-	if was.Boundary != nil && (u.in.TrustedUntil == "head" && was.Boundary.Position < boundary.Position || *was.Boundary == boundary) {
-		boundaries = []rotation.Mark{*was.Boundary, boundary}
+// declared is the case of what a merged pull request has declared already.
+func (u undoing) declared(was registry.Retired) error {
+	d := done{id: was.Rotation, move: &record.Compromise{By: u.by, Signer: record.SignerOf(was.Signer)},
+		verdict: fmt.Sprintf("signer %s is archived as compromised: it counts up to position %d and not beyond", was.ID, was.Boundary.Position)}
+	next := rotation.Successor(u.state.Files, was.ID)
+	if next == nil {
+		return gha.Misuse("%s has no other signer than %s", u.state.Registry.Name, was.ID)
 	}
-	for i, boundary := range boundaries {
-		if move, err = rotation.Compromise(u.in.SignerID, boundary, was, files); err != nil {
-			return move, beyond, gha.Misuse("%w", err)
-		}
-		after, err := registry.Load(u.state.Paths.Registry, move.Registry, u.state.Paths.Archive, move.Archive)
-		if err != nil {
-			return move, beyond, err
-		}
-		beyond, err = u.affected(ctx, after, *move.Record.Rollback.Boundary)
-		if err == nil {
-			break
-		}
-		if _, missing := errors.AsType[*noEvent](err); !missing || i == len(boundaries)-1 {
-			return move, beyond, err
-		}
-		u.Logf("note: the branch of an earlier run names a boundary that the chain does not have; it is not taken over")
-	}
-	return move, beyond, nil
-}
-
-// declared finds what a merged pull request has declared already.
-func (u undoing) declared() (rotation.Move, bool) {
-	was, archived := u.state.Archive.Find(u.in.SignerID)
-	_, registered := u.state.Registry.Find(u.in.SignerID)
-	rec := u.state.Files().Record(was.Rotation)
-	if registered || !archived || was.State != registry.StateCompromised || rec == nil {
-		return rotation.Move{}, false
-	}
-	m := rotation.Move{Record: *rec, Verdict: fmt.Sprintf("signer %s is archived as compromised: it counts up to position %d and not beyond", was.ID, was.Boundary.Position)}
-	m.Deploy = u.state.Files().Successor(was.ID, m.Record)
-	return m, m.Deploy != nil
+	d.deploy = *next
+	return u.tell(d, pullrequest.Proposal{State: pullrequest.Merged})
 }
 
 // boundary is the last event up to which the signer stays trusted.
-func (u undoing) boundary(ctx context.Context) (rotation.Mark, error) {
+func (u undoing) boundary(ctx context.Context) (record.Mark, error) {
 	switch position, digest, ok := strings.Cut(u.in.TrustedUntil, ":"); {
 	case u.in.TrustedUntil == "head":
 		r, why := u.chain(ctx, u.state.Registry, u.state.Archive)
 		if r == nil {
-			return rotation.Mark{}, fmt.Errorf("trusted-until: head, but %s", why)
+			return record.Mark{}, fmt.Errorf("trusted-until: head, but %s", why)
 		}
 		if r.Verdict != chain.Verified {
 			u.Findings(r.Findings)
-			return rotation.Mark{}, gha.Misuse("trusted-until: head, but the chain does not verify as it is (see the findings): name the last event that you trust as <position>:<digest>")
+			return record.Mark{}, gha.Misuse("trusted-until: head, but the chain does not verify as it is (see the findings): name the last event that you trust as <position>:<digest>")
 		}
 		head, _ := chain.ParseDigest([]byte(r.Head))
-		return rotation.Mark{Position: r.Length, Digest: head}, nil
+		return record.Mark{Position: r.Length, Digest: head}, nil
 	case u.in.TrustedUntil != "":
 		n, err := strconv.ParseInt(position, 10, 64)
 		d, hex := chain.ParseDigest([]byte(digest))
 		if !ok || err != nil || n < 1 || !hex {
-			return rotation.Mark{}, gha.Misuse("trusted-until %q is not <position>:<digest>, nor head; give it as a report names a checkpoint", u.in.TrustedUntil)
+			return record.Mark{}, gha.Misuse("trusted-until %q is not <position>:<digest>, nor head; give it as a report names a checkpoint", u.in.TrustedUntil)
 		}
-		return rotation.Mark{Position: n, Digest: d}, nil
+		return record.Mark{Position: n, Digest: d}, nil
 	case u.in.CheckpointBranch != "":
 		_, c, err := u.in.Branch(ctx, u.Run, u.repo, nil)
 		if err == nil && c == nil {
 			err = gha.Misuse("there is no branch %s with a checkpoint; name the last event that you trust by trusted-until", u.in.CheckpointBranch)
 		}
 		if err != nil {
-			return rotation.Mark{}, err
+			return record.Mark{}, err
 		}
-		return rotation.Mark{Position: c.Count, Digest: c.Head}, nil
+		return record.Mark{Position: c.Count, Digest: c.Head}, nil
 	}
 	c, err := u.in.Checkpoint(u.Run)
 	if err != nil {
-		return rotation.Mark{}, err
+		return record.Mark{}, err
 	}
-	return rotation.Mark{Position: c.Count, Digest: c.Head}, nil
+	return record.Mark{Position: c.Count, Digest: c.Head}, nil
 }
 
 // noEvent says that a boundary is no event of the chain.
 type noEvent struct {
-	boundary rotation.Mark
+	boundary record.Mark
 	why      string
 }
 
@@ -157,7 +126,7 @@ func (*noEvent) ExitCode() int { return 2 }
 // verification with the files as they will be. A boundary that the chain does
 // not have would make every later verification fail, so it is refused; a chain
 // that cannot be read holds nothing up.
-func (u undoing) affected(ctx context.Context, after *registry.Files, boundary rotation.Mark) (beyond affected, err error) {
+func (u undoing) affected(ctx context.Context, after record.Files, boundary record.Mark) (beyond affected, err error) {
 	r, unread := u.chain(ctx, after.Registry, after.Archive)
 	if r == nil {
 		return affected{unread: unread}, nil

@@ -26,6 +26,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -61,27 +62,31 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if err != nil {
 		return err
 	}
-	repo, state, err := in.Open(ctx, r, false)
+	repo, state, err := in.OpenAnyway(ctx, r)
 	if err != nil {
 		return err
 	}
-	u := undoing{Run: r, in: in, repo: repo, state: state, by: rotation.Rollback{
-		At: published.Clock(repo, r).UTC().Truncate(time.Second), Actor: published.Actor(r), Reason: in.Reason, RunURL: r.Origin().RunURL, Mode: in.Mode,
-	}}
-	if in.Mode == rotation.ModeCompromise {
+	u := undoing{Run: r, in: in, repo: repo, state: state, by: published.By(r, published.Clock(repo, r), in.Reason)}
+	if in.Mode == modeCompromise {
 		return u.compromise(ctx)
 	}
 	return u.back(ctx)
 }
+
+// The modes.
+const (
+	modeRollback   = "rollback"
+	modeCompromise = "compromise"
+)
 
 // check refuses inputs that do not go together, before anything is asked.
 func (in inputs) check() error {
 	if err := published.CheckReason(in.Reason); err != nil {
 		return err
 	}
-	compromise := in.Mode == rotation.ModeCompromise
+	compromise := in.Mode == modeCompromise
 	switch {
-	case in.Mode != rotation.ModeRollback && !compromise:
+	case in.Mode != modeRollback && !compromise:
 		return gha.Misuse("mode %q: only rollback and compromise are known, choose one", in.Mode)
 	case !compromise && in.Rotation == "":
 		return gha.Misuse("set rotation to the id of the rotation to undo")
@@ -110,7 +115,7 @@ type undoing struct {
 	in    inputs
 	repo  *pullrequest.Repo
 	state *published.State
-	by    rotation.Rollback
+	by    record.By
 	// found are the events that a compromised signer signed beyond its boundary.
 	found []finding.Finding
 }
@@ -136,33 +141,88 @@ func (u undoing) chain(ctx context.Context, reg *registry.Registry, arch *regist
 
 // back undoes a rotation.
 func (u undoing) back(ctx context.Context) error {
-	found := u.state.Files().Record(u.in.Rotation)
-	if found == nil {
+	if u.state.Blocked != "" {
+		if err := u.state.Recover(ctx, u.repo, u.in.Rotation); err != nil {
+			return err
+		}
+	}
+	rec := u.state.Record(u.in.Rotation)
+	if rec == nil {
 		return gha.Misuse("rotation %q has no record under %s on %s; if its add-signer pull request is still open, close it: nothing has changed yet", u.in.Rotation, u.state.Paths.Rotations, u.state.Branch)
 	}
-	rec := *found
-	var move rotation.Move
-	p, err := u.through(ctx, "rollback", rec.ID, rec.ID, func(change pullrequest.Change) (p pullrequest.Proposal, err error) {
-		move, p, err = u.undo(ctx, change, rec)
-		return p, err
-	})
+	var seen *chain.Report
+	if k := rec.Last().Kind(); k != record.RolledBack && k != record.Withdrawn {
+		seen, _ = u.chain(ctx, u.state.Registry, u.state.Archive)
+	}
+	move, verdict, err := rotation.GoBack(u.state.Files, *rec, u.by, seen)
+	if err != nil {
+		return gha.Misuse("%w", err)
+	}
+	d := done{id: rec.ID, move: move, verdict: verdict, deploy: u.state.Located(*rec.State().Outgoing)}
+	if k := rec.Last().Kind(); k == record.RolledBack || k == record.Withdrawn {
+		return u.again(ctx, *rec, d)
+	}
+	p, err := u.propose(ctx, "rollback", rec.ID, d, func(record.Files) error { return u.enable(ctx, d.deploy) }, report.Rollback)
 	if err != nil {
 		return err
 	}
-	return u.tell(move, p)
+	return u.tell(d, p)
 }
 
-// through takes a step that proposes a change, which is named by what it is about.
-// No branch that somebody else has taken, and no pull request that was closed for
-// another reason, stands in its way: this run's reason names a branch of its own.
-func (u undoing) through(ctx context.Context, operation, about, id string, step func(pullrequest.Change) (pullrequest.Proposal, error)) (p pullrequest.Proposal, err error) {
+// again is the case of a record that says that the rotation was rolled back
+// already: its settings count only if registry and archive say so, too.
+func (u undoing) again(ctx context.Context, rec record.Record, d done) error {
+	if _, registered := u.state.Registered(d.deploy.ID); !registered {
+		return gha.Misuse("the record of rotation %s says that it was rolled back at %s, and signer %s is not in %s: deploy nothing from it. If another rotation has archived that signer since, name that one in rotation; if nobody knows why, restore the record from its history, and run this again", rec.ID, rec.Last().Made().At.Format(time.RFC3339), d.deploy.ID, u.state.Registry.Name)
+	}
+	if err := u.enable(ctx, d.deploy); err != nil {
+		return err
+	}
+	return u.tell(d, pullrequest.Proposal{State: pullrequest.Merged})
+}
+
+// done is what a run does: the move, what it means, and which signer to deploy.
+type done struct {
+	id      string
+	move    record.Move
+	verdict string
+	deploy  record.Signer
+}
+
+// propose makes the move, and brings its pull request about; about names it. No
+// branch that somebody else has taken, and no pull request that was closed for
+// another reason, can hold it up: this run's reason names a branch of its own. The
+// reason stays out of the message, where "[skip ci]" or "fixes #1" would be obeyed.
+func (u undoing) propose(ctx context.Context, operation, about string, d done, look func(after record.Files) error, body func(report.Proposal) string) (p pullrequest.Proposal, err error) {
+	s := u.state
 	for _, key := range []string{about, about + "\n" + u.by.Reason} {
-		change := u.in.Change(u.state, pullrequest.Change{Operation: operation, Key: u.state.Paths.Registry + "\n" + key})
-		err = u.repo.Anew(ctx, change.Branch(), func() error {
-			p, err = step(change)
-			return err
+		change := u.in.Change(s, pullrequest.Change{Operation: operation, Key: s.Paths.Registry + "\n" + key})
+		if s.Blocked != "" {
+			change.Clear = []string{s.Paths.Rotations}
+		}
+		p, _, err = u.repo.Propose(ctx, change, func(change pullrequest.Change) (pullrequest.Change, error) {
+			if _, err := s.Earlier(ctx, u.repo, &change, d.id, d.move, 0); err != nil {
+				u.Logf("note: the branch of an earlier run is not looked at: %v", err)
+			}
+			after, files, err := s.Apply(d.id, d.move, published.Clock(u.repo, u.Run), rotation.EvidenceAge)
+			if err != nil {
+				return change, err
+			}
+			if err := look(after); err != nil || u.in.DryRun {
+				return change, err
+			}
+			by := d.move.Made()
+			what := map[string]string{"rollback": "Go back to audit signer", "compromise": "Compromised audit signer"}[operation]
+			about := map[string]string{"rollback": d.deploy.ID, "compromise": d.move.Subject().ID}[operation]
+			change.Files, change.Title = files, published.Title(what, about)
+			change.Message = change.Title + "\n\nThe reason is in " + s.Paths.Record(d.id) + "."
+			change.Body = body(report.Proposal{
+				Record: *after.Record(d.id), BaseCommit: s.Commit, RegistryBefore: s.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
+				Settings: rotation.SettingsBack(d.deploy), Verdict: d.verdict, Deploy: d.deploy.ID, RunURL: by.RunURL,
+			})
+			return change, nil
 		})
-		if err != nil || refused(p) == "" || p.Number != 0 && u.saidNo(ctx, p, id) {
+		if err != nil || refused(p) == "" || p.Number != 0 && u.saidNo(ctx, p, d.id) {
 			break
 		}
 	}
@@ -176,8 +236,8 @@ func (u undoing) saidNo(ctx context.Context, p pullrequest.Proposal, id string) 
 	if err != nil || !found {
 		return false
 	}
-	rec, err := rotation.ParseRecord(path, text)
-	return err == nil && rec.Rollback != nil && rec.Rollback.Reason == u.by.Reason
+	rec, err := record.Parse(path, text)
+	return err == nil && rec.Last().Made().Reason == u.by.Reason
 }
 
 // refused says why nothing was proposed, "" if something was.
@@ -195,140 +255,56 @@ func refused(p pullrequest.Proposal) string {
 	return ""
 }
 
-// undo looks, decides and proposes.
-func (u undoing) undo(ctx context.Context, change pullrequest.Change, rec rotation.Record) (move rotation.Move, p pullrequest.Proposal, err error) {
-	by, tip := u.earlier(ctx, change, rec.ID)
-	change.Tip = tip
-	var seen *chain.Report
-	if rec.Rollback != nil {
-		by = *rec.Rollback // merged already: only the settings are left to be told
-	} else {
-		seen, _ = u.chain(ctx, u.state.Registry, u.state.Archive)
-	}
-	if move, err = rotation.Undo(rec, u.state.Registry, u.state.Archive, by, seen); err != nil {
-		return move, p, gha.Misuse("%w", err)
-	}
-	if u.in.EnableKMSKey {
-		if err := u.enable(ctx, rec); err != nil {
-			return move, p, err
-		}
-	}
-	p.State = pullrequest.Merged
-	if rec.Rollback == nil {
-		change.Title = published.Title("Go back to audit signer", move.Deploy.ID)
-		p, err = u.propose(ctx, change, move, report.Rollback)
-	}
-	return move, p, err
-}
-
-// earlier takes over what an earlier run wrote into the branch, so that this one
-// writes the same: its time, and the boundary that lies first of all that stood
-// there. It gives the branch's tip, too.
-func (u undoing) earlier(ctx context.Context, change pullrequest.Change, id string) (by rotation.Rollback, tip string) {
-	by, path := u.by, u.state.Paths.Record(id)
-	versions, tip, err := u.repo.Earlier(ctx, change, path, jsondoc.MaxSize, path, u.state.Paths.Registry, u.state.Paths.Archive)
-	if err != nil {
-		return by, tip
-	}
-	for i, text := range versions {
-		rec, err := rotation.ParseRecord(path, text)
-		if err != nil || rec.Rollback == nil {
-			continue
-		}
-		was := rec.Rollback
-		if was.Mode != by.Mode || was.Actor != u.by.Actor || was.Reason != by.Reason {
-			continue
-		}
-		if i == 0 && !was.At.After(by.At) {
-			by.At, by.RunURL = was.At, was.RunURL
-		}
-		if was.Boundary != nil && (by.Boundary == nil || was.Boundary.Position < by.Boundary.Position) {
-			by.Boundary = was.Boundary
-		}
-	}
-	return by, tip
-}
-
-func (u undoing) enable(ctx context.Context, rec rotation.Record) error {
-	arn := u.state.Files().Located(*rec.Outgoing).KMSKeyARN
-	if arn == "" {
-		return gha.Misuse("enable-kms-key is true, but neither the record nor the entry of signer %s names its KMS key: leave enable-kms-key out, and enable the key by hand", rec.Outgoing.ID)
-	}
-	if u.in.DryRun {
-		u.Logf("dry run: would enable KMS key %s", arn)
+func (u undoing) enable(ctx context.Context, signer record.Signer) error {
+	switch {
+	case !u.in.EnableKMSKey:
+		return nil
+	case signer.KMSKeyARN == "":
+		return gha.Misuse("enable-kms-key is true, but neither the record nor the entry of signer %s names its KMS key: leave enable-kms-key out, and enable the key by hand", signer.ID)
+	case u.in.DryRun:
+		u.Logf("dry run: would enable KMS key %s", signer.KMSKeyARN)
 		return nil
 	}
 	client, err := awskms.New(ctx, awskms.Options{})
 	if err != nil {
 		return err
 	}
-	return client.Enable(ctx, arn)
-}
-
-// propose opens the pull request of a move. The reason stays out of the message,
-// where "[skip ci]" or "fixes #1" would be obeyed.
-func (u undoing) propose(ctx context.Context, change pullrequest.Change, move rotation.Move, body func(report.Proposal) string) (pullrequest.Proposal, error) {
-	s := u.state
-	change.Files = map[string][]byte{s.Paths.Record(move.Record.ID): move.Record.JSON()}
-	after := s.Registry.SHA256()
-	if move.Registry != nil {
-		change.Files[s.Paths.Registry] = move.Registry
-		parsed, _, err := registry.Parse(s.Paths.Registry, move.Registry)
-		if err != nil {
-			return pullrequest.Proposal{}, err
-		}
-		after = parsed.SHA256()
-	}
-	if move.Archive != nil {
-		change.Files[s.Paths.Archive] = move.Archive
-	}
-	if err := s.Judge(change.Files, published.Clock(u.repo, u.Run), rotation.EvidenceAge); err != nil {
-		return pullrequest.Proposal{}, err
-	}
-	if u.in.DryRun {
-		return pullrequest.Proposal{}, nil
-	}
-	change.Message = change.Title + "\n\nThe reason stands in " + s.Paths.Record(move.Record.ID) + "."
-	change.Body = body(report.Proposal{
-		Record: move.Record, BaseCommit: s.Commit, RegistryBefore: s.Registry.SHA256(), RegistryAfter: after,
-		Settings: rotation.SettingsBack(s.Files().Located(*move.Deploy)), Verdict: move.Verdict, Deploy: move.Deploy.ID, RunURL: move.Record.Rollback.RunURL,
-	})
-	return u.repo.Ensure(ctx, change)
+	return client.Enable(ctx, signer.KMSKeyARN)
 }
 
 // tell reports the outcome in every form; more is added to the summary. Where
 // nothing was proposed, nothing is to be deployed, and the run has failed.
-func (u undoing) tell(move rotation.Move, p pullrequest.Proposal, more ...string) error {
+func (u undoing) tell(d done, p pullrequest.Proposal, more ...string) error {
 	next := published.Outcome(p)
 	if u.in.DryRun {
 		next = "Dry run: nothing was written."
 	}
-	settings := rotation.SettingsBack(u.state.Files().Located(*move.Deploy))
+	settings := rotation.SettingsBack(d.deploy)
 	back, why := "back to", refused(p)
 	if why != "" {
 		back, settings = "not back to", nil
-		next, move.Verdict = "Nothing was proposed, so deploy nothing.", "nothing was proposed: "+why
+		next, d.verdict = "Nothing was proposed, so deploy nothing.", "nothing was proposed: "+why
 	} else {
 		u.OutputJSON("deploy-env", report.Settings(settings))
 	}
-	u.Output("verdict", move.Verdict)
+	u.Output("verdict", d.verdict)
 	if p.Number != 0 {
 		u.Output("pull-request-number", strconv.Itoa(p.Number))
 		u.Output("pull-request-url", p.URL)
 	}
-	u.Ticket([][2]string{{back, move.Deploy.ID}, {"because", move.Verdict}, {"next", next}, {"pull request", p.URL}})
+	u.Ticket([][2]string{{back, d.deploy.ID}, {"because", d.verdict}, {"next", next}, {"pull request", p.URL}})
 	for _, note := range p.Notes {
 		u.Logf("note: %s", note)
 	}
 	if u.in.ReportPath != "" {
-		step := report.NewStepFile("rollback", u.in.DryRun, u.state.Commit, u.state.Files())
-		step.Verdict, step.Next, step.Rotation, step.Signer, step.Settings, step.PullRequest = move.Verdict, next, move.Record.ID, move.Deploy.ID, report.Settings(settings), p.URL
+		step := report.NewStepFile("rollback", u.in.DryRun, u.state.Commit, u.state.Files)
+		step.Verdict, step.Next, step.Rotation, step.Signer, step.Settings, step.PullRequest = d.verdict, next, d.id, d.deploy.ID, report.Settings(settings), p.URL
 		step.Findings = append(step.Findings, u.found...)
 		if err := u.WriteFile("report-path", u.in.ReportPath, report.JSON(step)); err != nil {
 			return err
 		}
 	}
-	u.Summary(report.Back(move.Deploy.ID, move.Verdict, next, p.URL, settings) + strings.Join(more, "") + report.Reminders(rotation.Reminders(u.state.Files(), u.Now())))
+	u.Summary(report.Back(d.deploy.ID, d.verdict, next, p.URL, settings) + strings.Join(more, "") + report.Reminders(rotation.Reminders(u.state.Files, u.Now())))
 	if why != "" {
 		return gha.Failed
 	}

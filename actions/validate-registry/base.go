@@ -4,20 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/gitrepo"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
@@ -26,31 +27,16 @@ type gate struct {
 	*gha.Run
 	inputs inputs
 	event  gha.Event
-	at     places
+	at     signerfiles.Paths
+	prefix string // of this folder below the top of the repository
 	// base and head are commits, "" where files are compared or nothing is.
 	base, head string
-	headTree   tree
-}
-
-// places are the paths of the things to read.
-type places struct{ registry, archive, rotations string }
-
-// exceptions is the list of accepted findings, which has one place only.
-func (p places) exceptions() string { return path.Join(path.Dir(p.registry), "audit-exceptions.json") }
-
-// complete fills in what is not given: it stands beside the registry.
-func (p places) complete() places {
-	if p.archive == "" {
-		p.archive = registry.ArchiveBeside(p.registry)
-	}
-	if p.rotations == "" {
-		p.rotations = rotation.DirBeside(p.registry)
-	}
-	return p
+	headTree   signerfiles.Tree
+	gained     record.Move // what the change does, nil if it makes no move
 }
 
 // local gives a path as git and the runner name it: relative to the working
-// directory where it lies in there, without detours. What does not look like the
+// directory where it is in there, without detours. What does not look like the
 // path of a changed file would not be known for one.
 func local(name string) string {
 	if name == "" {
@@ -64,122 +50,46 @@ func local(name string) string {
 	return path.Clean(filepath.ToSlash(name))
 }
 
-// tree reads files, of a commit or of the working directory; what is not there
-// is nil.
-type tree struct {
-	file   func(input, path string) ([]byte, error)
-	folder func(input, path string) (map[string][]byte, error)
+// commitTree reads files of a commit.
+type commitTree string
+
+func (t commitTree) File(ctx context.Context, path string) ([]byte, error) {
+	content, _, err := gitrepo.ReadFile(ctx, ".", string(t), path, jsondoc.MaxSize)
+	return content, err
 }
 
-func commitTree(ctx context.Context, commit string) tree {
-	return tree{
-		func(_, path string) ([]byte, error) {
-			content, _, err := gitrepo.ReadFile(ctx, ".", commit, path, jsondoc.MaxSize)
-			return content, err
-		},
-		func(_, path string) (map[string][]byte, error) {
-			return gitrepo.ReadDir(ctx, ".", commit, path, ".json", jsondoc.MaxSize)
-		},
-	}
-}
-
-func diskTree(r *gha.Run) tree {
-	file := func(input, path string) ([]byte, error) {
-		content, err := r.ReadFile(input, path, jsondoc.MaxSize)
-		if errors.Is(err, fs.ErrNotExist) && input != "registry-path" && input != "base-registry-path" {
-			return nil, nil
-		}
-		return content, err
-	}
-	return tree{file, func(input, folder string) (map[string][]byte, error) {
-		names, err := r.ReadDir(input, folder)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		files := map[string][]byte{}
-		for _, name := range names {
-			if err == nil && strings.HasSuffix(name, ".json") {
-				files[name], err = file(input, path.Join(folder, name))
-			}
-		}
-		return files, err
-	}}
+func (t commitTree) Folder(ctx context.Context, path string) (map[string][]byte, error) {
+	return gitrepo.ReadDir(ctx, ".", string(t), path, ".json", jsondoc.MaxSize)
 }
 
 // side is one side of a comparison.
 type side struct {
-	files    *registry.Files
-	records  []rotation.Record
+	files    *record.Files
 	findings []finding.Finding
 }
 
-func (s *side) under(dir string) rotation.Files {
-	return rotation.Files{Registry: s.files.Registry, Archive: s.files.Archive, Records: s.records, Dir: dir}
-}
-
 // load reads and judges one side by itself; nil if it has no registry.
-func (g *gate) load(t tree, at places) (*side, error) {
-	text, err := t.file("registry-path", at.registry)
-	if err != nil || text == nil {
+func (g *gate) load(ctx context.Context, t signerfiles.Tree, at signerfiles.Paths) (*side, error) {
+	files, found, err := signerfiles.Load(ctx, t, at, g.Now())
+	if err != nil || files == nil {
 		return nil, err
 	}
-	archive, err := t.file("archive-path", at.archive)
-	if err != nil {
-		return nil, err
-	}
-	s := &side{}
-	if s.files, err = registry.Load(at.registry, text, at.archive, archive); err != nil {
-		return nil, err
-	}
-	s.findings = append(s.files.Findings, registry.Validate(s.files.Registry, s.files.Archive, g.Now())...)
-	return s, s.loadRecords(t, at.rotations)
-}
-
-// loadRecords reads the rotation records; one that cannot be read is a finding.
-func (s *side) loadRecords(t tree, dir string) error {
-	folder, err := t.folder("rotations-path", dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(folder)) {
-		file := path.Join(dir, name)
-		found, err := readable(rotation.RuleRecord, file, folder[name], func() error {
-			rec, err := rotation.ParseRecord(file, folder[name])
-			if err == nil && rec.ID+".json" != name {
-				err = &jsondoc.Error{File: file, Message: "the record stands in another file than that of its id; rename it to <id>.json"}
-			}
-			if err == nil {
-				s.records = append(s.records, rec)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		s.findings = append(s.findings, found...)
-	}
-	return nil
+	return &side{files, found}, nil
 }
 
 // accepted judges the list of accepted findings, which verifications of the chain
 // read: what they would stumble over is known before it is merged. A list that the
 // base has already, just so, is no reason to hold another change up.
 func (g *gate) accepted(ctx context.Context) ([]finding.Finding, error) {
-	file := g.at.exceptions()
-	text, unread := g.headTree.file("exceptions", file)
+	file := path.Join(path.Dir(g.at.Registry), "audit-exceptions.json") // its one place
+	text, unread := g.headTree.File(ctx, file)
 	switch {
 	case text == nil && unread == nil:
 		return nil, nil
 	case unread != nil && !gha.IsMisuse(unread):
 		return nil, unread
 	}
-	found, err := readable(trust.RuleExceptions, file, text, func() error {
-		if unread != nil { // it is too big, say, or no file
-			return &jsondoc.Error{File: file, Message: unread.Error() + "; verifications cannot read it either: shorten it, or restore it from its history"}
-		}
-		_, err := trust.ParseReviewed(file, text)
-		return err
-	})
+	found, err := g.unreadableList(file, text, unread)
 	if err != nil || len(found) == 0 || g.base == "" || g.head == "" {
 		return found, err
 	}
@@ -187,8 +97,7 @@ func (g *gate) accepted(ctx context.Context) ([]finding.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := gitrepo.Prefix(ctx, ".") + file
-	if !slices.ContainsFunc(changes, func(c gitrepo.Change) bool { return c.Path == path }) {
+	if !slices.ContainsFunc(changes, func(c gitrepo.Change) bool { return c.Path == g.prefix+file }) {
 		for i := range found {
 			found[i].Severity = finding.Warning
 		}
@@ -196,60 +105,111 @@ func (g *gate) accepted(ctx context.Context) ([]finding.Finding, error) {
 	return found, nil
 }
 
-// readable makes findings of secrets in a file, and of what keeps parse from
-// reading it.
-func readable(rule, file string, text []byte, parse func() error) ([]finding.Finding, error) {
-	var secrets []finding.Finding
-	var err error
-	if text != nil {
-		secrets, err = registry.Secrets(file, text)
+// unreadableList makes findings of secrets in the list, and of what keeps readers
+// from reading it.
+func (g *gate) unreadableList(file string, text []byte, unread error) ([]finding.Finding, error) {
+	if unread != nil { // it is too big, say, or no file
+		return []finding.Finding{{Rule: trust.RuleExceptions, Severity: finding.Error, File: file, Line: 1, Col: 1,
+			Message: unread.Error() + "; verifications cannot read it either: shorten it, or restore it from its history"}}, nil
 	}
+	secrets, err := registry.Secrets(file, text)
 	if err == nil && len(secrets) == 0 {
-		err = parse()
+		_, err = trust.ParseReviewed(file, text)
 	}
 	if why, ok := errors.AsType[*jsondoc.Error](err); ok {
-		return []finding.Finding{{Rule: rule, Severity: finding.Error, File: file, Line: max(why.Line, 1), Col: max(why.Col, 1), Message: why.Message}}, nil
+		return []finding.Finding{{Rule: trust.RuleExceptions, Severity: finding.Error, File: file, Line: max(why.Line, 1), Col: max(why.Col, 1), Message: why.Message}}, nil
 	}
 	return secrets, err
 }
 
 // choose finds out what is compared with what.
-func (g *gate) choose(ctx context.Context) error {
-	g.headTree = diskTree(g.Run)
-	revision := g.inputs.BaseRef
-	if revision == "" && g.event.Name == "pull_request" {
-		revision = gitrepo.MergeBase(ctx, ".", g.event.HeadSHA)
+func (g *gate) choose(ctx context.Context) (err error) {
+	in, onRunner := g.inputs, g.Getenv("GITHUB_ACTIONS") == "true"
+	g.headTree = signerfiles.Disk{Run: g.Run, Paths: g.at}
+	switch {
+	case in.BaseRegistryPath != "" || in.BaseRef == "none" || in.BaseRef == "" && !g.event.Compares():
+		return nil
+	case in.BaseRef != "":
+		if onRunner && !gitrepo.FullRevision(in.BaseRef) {
+			return gha.Misuse("base-ref %q: a tag may have the name of a branch, so on a runner give a commit id, or a ref by its full name, such as refs/remotes/origin/main", in.BaseRef)
+		}
+		if g.base, g.head, err = g.named(ctx); err != nil {
+			return err
+		}
+	default:
+		if err := g.protected(); err != nil {
+			return err
+		}
+		e := gitrepo.Event{Name: g.event.Name, Base: g.event.BaseSHA, Head: g.event.HeadSHA, SHA: g.Getenv("GITHUB_SHA"), Created: g.event.Created, Forced: g.event.Forced}
+		if tip := "refs/remotes/origin/" + g.event.BaseRef; e.Name == "pull_request" && g.event.BaseRef != "" {
+			if has, err := gitrepo.Has(ctx, ".", tip); err != nil {
+				return err
+			} else if has {
+				e.Tip = tip
+			}
+		}
+		pair, err := gitrepo.Relate(ctx, ".", e)
+		if err != nil {
+			return err
+		}
+		g.base, g.head = pair.Base, pair.Head
 	}
-	if revision == "" {
-		revision = g.event.BaseSHA
+	if g.prefix, err = gitrepo.Prefix(ctx, "."); err != nil {
+		return err
 	}
-	if g.inputs.BaseRegistryPath != "" || revision == "" || revision == "none" {
+	if !onRunner {
+		g.head = "" // at a desk, what is not committed yet counts
 		return nil
 	}
-	var err error
-	if g.base, err = gitrepo.Commit(ctx, ".", revision); err != nil {
-		return err
-	}
-	if g.Getenv("GITHUB_ACTIONS") != "true" {
-		return nil // at a desk, what is not committed yet counts
-	}
-	if g.head, err = gitrepo.Commit(ctx, ".", "HEAD"); err != nil {
-		return err
-	}
-	g.headTree = commitTree(ctx, g.head)
+	g.headTree = commitTree(g.head)
 	return nil
+}
+
+// protected refuses to judge a change for another branch than the one that
+// verifiers and actions read: a green check of it would say nothing.
+func (g *gate) protected() error {
+	want := g.inputs.ProtectedBranch
+	if want == "" {
+		want = g.event.DefaultBranch
+	}
+	if want != "" && g.event.BaseRef != want {
+		return gha.Misuse("this change goes to branch %q, and the signers that count are those of %q: nothing was judged. If another branch is the protected one, name it in protected-branch", g.event.BaseRef, want)
+	}
+	return nil
+}
+
+// named is the comparison with the commit that base-ref names.
+func (g *gate) named(ctx context.Context) (base, head string, err error) {
+	if base, err = gitrepo.Commit(ctx, ".", g.inputs.BaseRef); err != nil {
+		return "", "", err
+	}
+	if head, err = gitrepo.Commit(ctx, ".", "HEAD"); err != nil {
+		return "", "", err
+	}
+	if ok, err := gitrepo.Ancestor(ctx, ".", base, head); err != nil {
+		return "", "", err
+	} else if !ok {
+		return "", "", gha.Misuse("base-ref %q: HEAD (%.12s) does not contain that commit (%.12s), so what others have changed there would be taken for this change. Update the branch, or name the last common commit", g.inputs.BaseRef, head, base)
+	}
+	return base, head, nil
 }
 
 // compare judges the change. base is nil where there is nothing to compare
 // with.
 func (g *gate) compare(ctx context.Context, head *side) (base *side, found []finding.Finding, err error) {
+	in := g.inputs
 	switch {
-	case g.inputs.BaseRegistryPath != "":
-		base, err = g.baseFiles(head)
+	case in.BaseRegistryPath != "":
+		at := signerfiles.PathsFor(in.BaseRegistryPath, in.BaseArchivePath, in.BaseRotationsPath)
+		base, err = g.load(ctx, signerfiles.Disk{Run: g.Run, Paths: at, Base: "base-"}, at)
+		if err == nil && base == nil {
+			err = gha.Misuse("base-registry-path %q: there is no such file; check the path", in.BaseRegistryPath)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
-		return base, rotation.Judge(base.under(g.inputs.BaseRotationsPath), head.under(g.at.rotations), g.Now(), g.inputs.MaxEvidenceAge), nil
+		found, err = g.judge(base, head, in.MaxEvidenceAge, nil)
+		return base, found, err
 	case g.base == "":
 		g.Logf("nothing to compare with: only the files as they are were judged")
 		return nil, nil, nil
@@ -257,99 +217,105 @@ func (g *gate) compare(ctx context.Context, head *side) (base *side, found []fin
 	g.Logf("compared with commit %s", g.base)
 	base, found, err = g.step(ctx, g.base, g.head, head)
 	if err == nil && g.event.Name == "push" && finding.Count(found, finding.Error) > 0 {
-		found = g.bySteps(ctx, found)
+		return base, found, g.bySteps(ctx, &found)
 	}
 	return base, found, err
 }
 
-// baseFiles reads the base from files. Without records of the base, those of
-// the head count as merged in the state before their ends.
-func (g *gate) baseFiles(head *side) (*side, error) {
-	in := g.inputs
-	disk := diskTree(g.Run)
-	base, err := g.load(tree{
-		func(input, path string) ([]byte, error) {
-			if input == "archive-path" && path == "" {
-				return nil, nil
-			}
-			return disk.file("base-"+input, path)
-		},
-		func(input, path string) (map[string][]byte, error) {
-			if path == "" {
-				return nil, nil
-			}
-			return disk.folder("base-"+input, path)
-		},
-	}, places{in.BaseRegistryPath, in.BaseArchivePath, in.BaseRotationsPath})
-	if err == nil && in.BaseRotationsPath == "" {
-		for _, rec := range head.records {
-			rec.Retirement, rec.Rollback = nil, nil
-			base.records = append(base.records, rec)
-		}
-	}
-	return base, err
+// judge judges what the files have become.
+func (g *gate) judge(base, head *side, age time.Duration, arrived func(path string) (time.Time, error)) ([]finding.Finding, error) {
+	c := rotation.Change{Base: *base.files, Head: *head.files, Now: g.Now(), Age: age, Arrived: arrived}
+	found, err := c.Judge()
+	g.gained = c.Gained
+	return found, err
 }
 
 // step judges what happened between two commits; to is "" for the working
 // directory.
 func (g *gate) step(ctx context.Context, from, to string, head *side) (base *side, found []finding.Finding, err error) {
-	at, t := g.at, commitTree(ctx, from)
+	at, t := g.at, commitTree(from)
 	var changes []gitrepo.Change
 	if to != "" {
 		if changes, err = gitrepo.Changed(ctx, ".", from, to); err != nil {
 			return nil, nil, err
 		}
 	}
-	base, err = g.load(t, at)
-	if err == nil && base == nil {
-		base, at = g.moved(ctx, from, changes)
+	if base, err = g.load(ctx, t, at); err != nil {
+		return nil, nil, inBase(from, err)
+	}
+	isNew := false
+	if base == nil {
+		if base, at, err = g.moved(ctx, from, changes); err != nil {
+			return nil, nil, err
+		}
+	}
+	if base == nil { // a first registry is a change of an empty one
+		g.Logf("commit %.12s has no %s: a registry that did not exist before cannot be broken", from, g.at.Registry)
+		empty, _, err := signerfiles.Parse(g.at, []byte(registry.New), nil, g.Now())
+		if err != nil {
+			return nil, nil, err
+		}
+		holds, err := gitrepo.Holds(ctx, ".", from, path.Base(g.at.Registry))
+		if err != nil {
+			return nil, nil, err
+		}
+		base, isNew = &side{files: empty}, len(changes) > 0 && !holds
 	}
 	age := g.inputs.MaxEvidenceAge
 	if g.event.Name == "push" {
 		age = 0 // judged when it was merged
 	}
-	var broken *jsondoc.Error
-	switch {
-	case errors.As(err, &broken):
-		// Or no pull request could repair it.
-		found = append(found, finding.Finding{Rule: "base-unreadable", Severity: finding.Warning, File: broken.File,
-			Message: fmt.Sprintf("the base cannot be read (line %d: %s), so the change was not compared with it: review every line of it", broken.Line, broken.Message)})
-	case err != nil:
+	found, err = g.judge(base, head, age, func(path string) (time.Time, error) { return gitrepo.Arrived(ctx, ".", from, g.prefix+path) })
+	if err != nil {
 		return nil, nil, err
-	case base != nil:
-		found = append(found, rotation.Judge(base.under(at.rotations), head.under(g.at.rotations), g.Now(), age)...)
 	}
-	prefix := gitrepo.Prefix(ctx, ".")
-	var names, executable []string
+	place := rotation.Placement{Registry: g.prefix + g.at.Registry, Archive: g.prefix + g.at.Archive, Rotations: g.prefix + g.at.Rotations, New: isNew}
+	for _, r := range head.files.Records {
+		place.Records = append(place.Records, r.ID)
+	}
 	for _, c := range changes {
-		names = append(names, c.Path)
-		if c.Executable {
-			executable = append(executable, c.Path)
+		if c.Mode == "" {
+			place.Removed = append(place.Removed, c.Path)
+		} else {
+			place.Touched = append(place.Touched, rotation.Touched{Path: c.Path, Mode: c.Mode})
 		}
 	}
-	found = append(found, rotation.Executable(prefix+g.at.registry, prefix+g.at.archive, prefix+g.at.rotations, executable)...)
-	isNew := base == nil && broken == nil && len(names) > 0 && !gitrepo.Holds(ctx, ".", from, path.Base(g.at.registry))
-	return base, append(found, rotation.Alongside(prefix+g.at.registry, prefix+g.at.archive, prefix+g.at.rotations, names, isNew)...), nil
+	if isNew {
+		base = nil
+	}
+	return base, append(found, place.Judge()...), nil
+}
+
+// inBase says that it is the base that cannot be read.
+func inBase(commit string, err error) error {
+	if broken, is := errors.AsType[*jsondoc.Error](err); is {
+		return gha.Misuse("the base (commit %.12s) cannot be read, so nothing was compared with it: %s. Restore that file from its history, in a change that somebody may merge without this check", commit, broken)
+	}
+	return err
 }
 
 // moved looks for the registry that a change moves to its place, among the
 // files that it removes: another path does not make it another registry.
-func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change) (*side, places) {
-	prefix := gitrepo.Prefix(ctx, ".")
+func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change) (*side, signerfiles.Paths, error) {
 	for _, c := range changes {
-		name, inside := strings.CutPrefix(c.Path, prefix)
-		if !c.Removed || !inside || path.Ext(name) != ".json" {
+		name, inside := strings.CutPrefix(c.Path, g.prefix)
+		if c.Mode != "" || !inside || path.Ext(name) != ".json" {
 			continue
 		}
-		at := places{registry: name}.complete()
-		base, err := g.load(commitTree(ctx, from), at)
-		if err == nil && base != nil && len(base.files.Registry.Signers) > 0 && finding.Count(base.files.Findings, finding.Error) == 0 {
+		at := signerfiles.PathsFor(name, "", "")
+		base, err := g.load(ctx, commitTree(from), at)
+		if broken := (*jsondoc.Error)(nil); errors.As(err, &broken) && broken.File == name {
+			continue // another JSON file
+		}
+		if err != nil {
+			return nil, at, inBase(from, err)
+		}
+		if base != nil && len(base.files.Registry.Signers) > 0 && finding.Count(base.findings, finding.Error) == 0 {
 			g.Logf("commit %.12s has the registry at %s", from, name)
-			return base, at
+			return base, at, nil
 		}
 	}
-	g.Logf("commit %.12s has no %s: a registry that did not exist before cannot be broken", from, g.at.registry)
-	return nil, g.at
+	return nil, g.at, nil
 }
 
 // maxSteps bounds the merges of one push that are judged one by one.
@@ -357,24 +323,43 @@ const maxSteps = 50
 
 // bySteps takes back what was found about a push if every merge of it passes by
 // itself: a queue lands several pull requests at once.
-func (g *gate) bySteps(ctx context.Context, found []finding.Finding) []finding.Finding {
-	steps := gitrepo.FirstParents(ctx, ".", g.base, g.head, maxSteps)
-	if len(steps) < 2 {
-		return found
+func (g *gate) bySteps(ctx context.Context, found *[]finding.Finding) error {
+	steps, err := gitrepo.FirstParents(ctx, ".", g.base, g.head, maxSteps)
+	if err != nil || len(steps) < 2 {
+		return err
 	}
 	var all []finding.Finding
 	from := g.base
 	for _, to := range steps {
-		head, err := g.load(commitTree(ctx, to), g.at)
+		head, err := g.load(ctx, commitTree(to), g.at)
 		if err != nil || head == nil {
-			return found
+			return err
 		}
 		_, more, err := g.step(ctx, from, to, head)
-		if all = append(all, more...); err != nil || finding.Count(append(more, head.findings...), finding.Error) > 0 {
-			return found
+		if err != nil {
+			return err
+		}
+		if all = append(all, more...); finding.Count(append(more, head.findings...), finding.Error) > 0 {
+			return nil
 		}
 		from = to
 	}
 	g.Logf("%d commits were pushed at once, and each passes by itself", len(steps))
-	return all
+	*found = all
+	return nil
+}
+
+// checkBoundary holds the boundary of the move against the chain.
+func checkBoundary(m record.Move, last record.Mark) string {
+	switch m := m.(type) {
+	case *record.Retire:
+		if m.Boundary != last {
+			return fmt.Sprintf("the last event of signer %s in the export is at position %d, and its boundary is position %d", m.Signer.ID, last.Position, m.Boundary.Position)
+		}
+	case *record.Withdraw:
+		if last.Position > 0 {
+			return fmt.Sprintf("signer %s is withdrawn as one that has signed nothing, and the export has an event of it at position %d", m.Signer.ID, last.Position)
+		}
+	}
+	return ""
 }

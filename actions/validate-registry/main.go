@@ -23,6 +23,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 )
 
 //go:embed action.yml
@@ -37,6 +38,7 @@ type inputs struct {
 	ArchivePath       string        `input:"archive-path"`
 	RotationsPath     string        `input:"rotations-path"`
 	BaseRef           string        `input:"base-ref"`
+	ProtectedBranch   string        `input:"protected-branch"`
 	BaseRegistryPath  string        `input:"base-registry-path"`
 	BaseArchivePath   string        `input:"base-archive-path"`
 	BaseRotationsPath string        `input:"base-rotations-path"`
@@ -57,16 +59,18 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if in.MaxEvidenceAge <= 0 {
 		return gha.Misuse("max-evidence-age %s: give a positive duration, such as 24h", in.MaxEvidenceAge)
 	}
-	g := gate{Run: r, inputs: in, event: event, at: places{local(in.RegistryPath), local(in.ArchivePath), local(in.RotationsPath)}.complete()}
+	g := gate{Run: r, inputs: in, event: event, at: signerfiles.PathsFor(local(in.RegistryPath), local(in.ArchivePath), local(in.RotationsPath))}
 	if err := g.choose(ctx); err != nil {
 		return err
 	}
-	head, err := g.load(g.headTree, g.at)
-	if err != nil {
+	head, err := g.load(ctx, g.headTree, g.at)
+	switch {
+	case err != nil:
 		return unreadable(r, err)
-	}
-	if head == nil {
-		return gha.Misuse("registry-path %q: commit %.12s has no such file: check the path", g.at.registry, g.head)
+	case head == nil && g.head != "":
+		return gha.Misuse("registry-path %q: commit %.12s has no such file: check the path", g.at.Registry, g.head)
+	case head == nil:
+		return gha.Misuse("registry-path %q: there is no such file; check the path", in.RegistryPath)
 	}
 	base, found, err := g.compare(ctx, head)
 	if err != nil {
@@ -81,7 +85,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		if found, err = g.replay(ctx, base, head); err != nil {
 			return err
 		}
-		findings = append(findings, found...)
+		findings = append(slices.DeleteFunc(findings, func(f finding.Finding) bool { return f.Rule == rotation.RuleAuthorsWord }), found...)
 	}
 	return g.tell(head, findings)
 }
@@ -110,17 +114,17 @@ func (g *gate) tell(head *side, findings []finding.Finding) error {
 	g.Output("findings", strconv.Itoa(errs))
 	g.Output("signers", strconv.Itoa(signers))
 	g.Output("registry-sha256", digest)
-	g.Summary(report.Registry(findings, signers, len(files.Archive.Retired), digest, g.base, g.head) + report.Reminders(rotation.Reminders(head.under(""), g.Now())))
+	g.Summary(report.Registry(findings, signers, len(files.Archive.Retired), digest, g.base, g.head) + report.Reminders(rotation.Reminders(*files, g.Now())))
 	g.Ticket(report.FindingsTicket("the signer registry is sound", "the signer registry is refused", findings))
 	if g.inputs.ReportPath != "" {
-		out := report.Findings(verdict, files, findings)
+		out := report.Findings(verdict, *files, findings)
 		out.BaseCommit, out.HeadCommit = g.base, g.head
 		if err := g.WriteFile("report-path", g.inputs.ReportPath, report.JSON(out)); err != nil {
 			return err
 		}
 	}
 	if g.inputs.SARIFPath != "" {
-		if err := g.WriteFile("sarif-path", g.inputs.SARIFPath, report.JSON(report.SARIF(findings, g.at.registry))); err != nil {
+		if err := g.WriteFile("sarif-path", g.inputs.SARIFPath, report.JSON(report.SARIF(findings, g.at.Registry))); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,9 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
@@ -21,10 +23,10 @@ func (g *gate) replay(ctx context.Context, base, head *side) ([]finding.Finding,
 	}
 	var before *registry.Files
 	if base != nil && finding.Count(base.findings, finding.Error) == 0 {
-		before = base.files
+		before = &registry.Files{Registry: base.files.Registry, Archive: base.files.Archive}
 	}
 	open := func() (io.ReadCloser, error) { return g.Open("events-path", g.inputs.EventsPath) }
-	out, err := trust.Replay(ctx, chain.NDJSON(g.inputs.EventsPath, open), before, head.files, runtime.GOMAXPROCS(0))
+	out, err := trust.Replay(ctx, chain.NDJSON(g.inputs.EventsPath, open), before, &registry.Files{Registry: head.files.Registry, Archive: head.files.Archive}, runtime.GOMAXPROCS(0))
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +40,14 @@ func (g *gate) replay(ctx context.Context, base, head *side) ([]finding.Finding,
 	if out.Elsewhere > 0 {
 		g.Logf("the export has %d other finding(s), which this change has nothing to do with: see verify-chain", out.Elsewhere)
 	}
+	if g.gained != nil && out.Elsewhere == 0 {
+		use := out.Report.Use(g.gained.Subject().ID)
+		if why := checkBoundary(g.gained, record.Mark{Position: use.LastPosition, Digest: use.LastDigest}); why != "" {
+			out.Findings = append(out.Findings, finding.Finding{Rule: rotation.RuleUnproven, Severity: finding.Error, Message: why})
+		}
+	}
 	for i := range out.Findings {
-		out.Findings[i].File, out.Findings[i].Line, out.Findings[i].Col = g.at.registry, 1, 1
+		out.Findings[i].File, out.Findings[i].Line, out.Findings[i].Col = g.at.Registry, 1, 1
 	}
 	return out.Findings, nil
 }

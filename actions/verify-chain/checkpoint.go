@@ -11,18 +11,19 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // fromBranch reads the checkpoint that the branch holds.
 // Where the branch is gone, it is the last one that a rotation's record names.
-func fromBranch(ctx context.Context, r *gha.Run, in inputs, files rotation.Files) (*audit.Branch, *checkpoint.Checkpoint, error) {
+func fromBranch(ctx context.Context, r *gha.Run, in inputs, files record.Files) (*audit.Branch, *checkpoint.Checkpoint, error) {
 	repo, err := published.Repository(r, in.Token)
 	if err != nil {
 		return nil, nil, err
 	}
-	branch, c, err := in.Branch(ctx, r, repo, files.Checkpoint())
+	branch, c, err := in.Branch(ctx, r, repo, rotation.Checkpoint(files))
 	var broken *audit.Broken
 	switch {
 	case errors.As(err, &broken):

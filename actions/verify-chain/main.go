@@ -22,6 +22,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -82,7 +83,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	if in.Mode == "shard" {
 		return shard(ctx, r, in, source, terms, files)
 	}
-	around := beside(r, in, files)
+	around := beside(ctx, r, in, files)
 	for range races {
 		var branch *audit.Branch
 		if in.CheckpointBranch != "" {
@@ -217,7 +218,7 @@ func verify(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.
 
 // tell reports the outcome in every form, the next checkpoint last: it must
 // never promise more than what has been reported.
-func tell(r *gha.Run, in inputs, files rotation.Files, rep *chain.Report, next *checkpoint.Checkpoint) error {
+func tell(r *gha.Run, in inputs, files record.Files, rep *chain.Report, next *checkpoint.Checkpoint) error {
 	r.Findings(rep.Findings)
 	r.Summary(report.Chain(rep) + report.Reminders(rotation.Reminders(files, r.Now())))
 	r.Ticket(report.ChainTicket(rep))

@@ -41,7 +41,7 @@ func plan(ctx context.Context, r *gha.Run, in inputs) error {
 func shard(ctx context.Context, r *gha.Run, in inputs, s audit.Source, t audit.Terms, files *registry.Files) error {
 	if in.CheckpointBranch != "" {
 		var err error
-		if _, t.Checkpoint, err = fromBranch(ctx, r, in, beside(r, in, files)); err != nil {
+		if _, t.Checkpoint, err = fromBranch(ctx, r, in, beside(ctx, r, in, files)); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
@@ -40,13 +41,13 @@ func (w *world) keep(name string) error {
 	}
 	path := filepath.ToSlash(filepath.Join(filepath.Dir(registryF), "rotations", w.add.rotation+".json"))
 	is, _ := w.github.File("main", path)
-	rec, err := rotation.ParseRecord(path, []byte(is))
+	rec, err := record.Parse(path, []byte(is))
 	if err != nil {
 		return err
 	}
-	a := rotation.Assessment{Phase: rotation.PhaseWithoutChain(rec, files.Registry, files.Archive)}
-	if rec.Retirement != nil {
-		a.Gates, a.Boundary = rec.Retirement.Gates, rec.Retirement.Boundary
+	a := rotation.Assessment{Phase: record.Files{Registry: files.Registry, Archive: files.Archive}.Phase(rec)}
+	if ret := record.Find[*record.Retire](rec); ret != nil {
+		a.Gates, a.Boundary = ret.Gates, ret.Boundary
 	}
 	w.evidence.Rotations = []report.Status{report.NewStatus(rec, a)}
 	return nil

@@ -16,12 +16,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 )
 
 func main() {
@@ -61,11 +64,10 @@ func run(args []string) ([]finding.Finding, int, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, err
 	}
-	files, err := registry.Load(*registryPath, text, *archivePath, archive)
+	files, findings, err := signerfiles.Parse(signerfiles.PathsFor(*registryPath, *archivePath, ""), text, archive, time.Now())
 	if err != nil {
 		return nil, 0, err
 	}
-	findings := files.Findings
 	var report *chain.Report
 	if *reportPath != "" {
 		if report, err = readReport(*reportPath); err != nil {
@@ -77,11 +79,12 @@ func run(args []string) ([]finding.Finding, int, error) {
 		if err != nil {
 			return findings, 0, err
 		}
-		rec, err := rotation.ParseRecord(name, text)
+		rec, err := record.Parse(name, text)
 		if err != nil {
 			return findings, 0, err
 		}
-		findings = append(findings, rotation.Examine(rec, rotation.Files{Registry: files.Registry, Archive: files.Archive, Dir: filepath.ToSlash(filepath.Dir(name))}, report)...)
+		files.Dir = filepath.ToSlash(filepath.Dir(name))
+		findings = append(findings, rotation.Examine(rec, *files, report)...)
 	}
 	return findings, flags.NArg(), nil
 }

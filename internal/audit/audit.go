@@ -52,6 +52,9 @@ type Terms struct {
 	Secrets    map[string][]byte // HMAC secrets by signer id
 	Checkpoint *checkpoint.Checkpoint
 	Exceptions []chain.Exception
+	// Looked are events, "<position>:<digest>", of which the report shall tell whether
+	// the chain passes through them.
+	Looked []string
 
 	AllowEmpty    bool
 	StrictNumbers bool
@@ -155,6 +158,11 @@ func (t Terms) options() chain.Options {
 	}
 	if t.Checkpoint != nil {
 		o.Anchors = append(o.Anchors, t.Checkpoint.Anchors()...)
+	}
+	for _, text := range t.Looked {
+		if c := checkpoint.Recorded("", text); c != nil {
+			o.Looked = append(o.Looked, c.Anchor())
+		}
 	}
 	return o
 }

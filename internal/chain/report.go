@@ -76,6 +76,8 @@ type Report struct {
 	// strict-numbers, and for which signers an HMAC secret was given.
 	TermsSHA256 string          `json:"termsSha256,omitempty"`
 	Checkpoint  CheckpointRange `json:"checkpoint,omitzero"`
+	// Passed are those of Options.Looked that the chain passes through.
+	Passed []Anchor `json:"-"`
 	// Resumed says that only what is new since the checkpoint was read.
 	Resumed *Resumption `json:"resumed,omitempty"`
 	// Signatures says how the signatures were checked; those that KMS was asked

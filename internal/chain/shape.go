@@ -229,7 +229,7 @@ func ranBackwardAt(times, first int64) (finding.Finding, bool) {
 // sitesOf are the digests that the first pass looks for.
 func sitesOf(o Options) map[Digest]*site {
 	sites := map[Digest]*site{}
-	for _, a := range o.Anchors {
+	for _, a := range slices.Concat(o.Anchors, o.Looked) {
 		sites[a.Digest] = &site{}
 	}
 	for _, x := range o.Exceptions {

@@ -30,6 +30,9 @@ type Options struct {
 	Verifier Verifier
 	// Anchors are events that must stand at their positions.
 	Anchors []Anchor
+	// Looked are events of which Report.Passed shall tell whether the chain passes
+	// through them; nothing else depends on them.
+	Looked []Anchor
 	// Exceptions are findings that people have reviewed and accepted.
 	Exceptions []Exception
 	// AllowEmpty lets a chain without events pass.
@@ -266,6 +269,11 @@ func (v *verification) report() *Report {
 	isCheckpoint := func(a Anchor) bool { return a.Checkpoint }
 	r.TruncationExcluded = slices.ContainsFunc(v.Anchors, isCheckpoint) &&
 		!slices.ContainsFunc(v.Anchors, func(a Anchor) bool { return a.Checkpoint && !v.anchored(a) })
+	for _, a := range v.Looked {
+		if v.anchored(a) {
+			r.Passed = append(r.Passed, a)
+		}
+	}
 	v.countSigners(r)
 	return r
 }

@@ -20,6 +20,16 @@ type Event struct {
 	// pull request, a merge group or a push, in lower-case hex; empty for
 	// other events. BaseSHA is empty too for a push that creates its branch.
 	BaseSHA, HeadSHA string
+	// BaseRef is the branch that the change goes to and DefaultBranch the
+	// repository's, both by their plain names; "" where the payload does not say.
+	BaseRef, DefaultBranch string
+	// Created and Forced are what a push says about itself.
+	Created, Forced bool
+}
+
+// Compares reports whether the event is one that has a commit before and after.
+func (e Event) Compares() bool {
+	return e.Name == "pull_request" || e.Name == "merge_group" || e.Name == "push"
 }
 
 var commitSHA = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
@@ -35,30 +45,39 @@ func (r *Run) Event() (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
+	type commit struct{ Ref, SHA string }
 	var payload struct {
-		PullRequest struct {
-			Base, Head struct{ SHA string }
-		} `json:"pull_request"`
-		MergeGroup struct {
-			Base string `json:"base_sha"`
-			Head string `json:"head_sha"`
+		PullRequest struct{ Base, Head commit } `json:"pull_request"`
+		MergeGroup  struct {
+			Base    string `json:"base_sha"`
+			Head    string `json:"head_sha"`
+			BaseRef string `json:"base_ref"`
 		} `json:"merge_group"`
-		Before, After string
+		Ref, Before, After string
+		Created, Forced    bool
+		Repository         struct {
+			DefaultBranch string `json:"default_branch"`
+		}
 	}
 	if err := json.Unmarshal(content, &payload); err != nil {
 		return Event{}, Misuse("GITHUB_EVENT_PATH %q: the payload is not the JSON of an event: %w; leave that variable to the runner", path, err)
 	}
-	switch {
-	case payload.PullRequest.Head.SHA != "":
-		e.BaseSHA, e.HeadSHA = payload.PullRequest.Base.SHA, payload.PullRequest.Head.SHA
-	case payload.MergeGroup.Head != "":
-		e.BaseSHA, e.HeadSHA = payload.MergeGroup.Base, payload.MergeGroup.Head
-	case e.Name == "push":
-		e.BaseSHA, e.HeadSHA = payload.Before, payload.After
+	e.DefaultBranch = payload.Repository.DefaultBranch
+	switch e.Name {
+	case "pull_request":
+		pr := payload.PullRequest
+		e.BaseSHA, e.HeadSHA, e.BaseRef = pr.Base.SHA, pr.Head.SHA, pr.Base.Ref
+	case "merge_group":
+		g := payload.MergeGroup
+		e.BaseSHA, e.HeadSHA, e.BaseRef = g.Base, g.Head, g.BaseRef
+	case "push":
+		e.BaseSHA, e.HeadSHA, e.BaseRef = payload.Before, payload.After, payload.Ref
+		e.Created, e.Forced = payload.Created, payload.Forced
+		if e.BaseSHA != "" && strings.Trim(e.BaseSHA, "0") == "" { // it comes from commit 000…
+			e.BaseSHA, e.Created = "", true
+		}
 	}
-	if strings.Trim(e.BaseSHA, "0") == "" {
-		e.BaseSHA = "" // a push that creates its branch comes from commit 000…
-	}
+	e.BaseRef = strings.TrimPrefix(e.BaseRef, "refs/heads/")
 	for _, sha := range []string{e.BaseSHA, e.HeadSHA} {
 		if sha != "" && !commitSHA.MatchString(sha) {
 			return Event{}, fmt.Errorf("the event %s of %q names the commit %q, which is no SHA; leave the event to the runner, or give base-ref", e.Name, path, sha)

@@ -14,11 +14,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Error says what git could not do; its exit code is 2.
@@ -31,9 +33,9 @@ func (e *Error) ExitCode() int { return 2 }
 
 var (
 	commitForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/^~-]{0,199}$`)
-	// treeLine is a regular file, of which git knows the mode with and without
-	// leave to execute.
-	treeLine = regexp.MustCompile(`^100(?:644|755) blob ([0-9a-f]+) +(\d+)\t`)
+	idForm     = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
+	// treeLine is an entry of a tree: mode, type, id, size, and the path.
+	treeLine = regexp.MustCompile(`^([0-7]{6}) (blob|tree|commit) ([0-9a-f]+) +(\d+|-)\t`)
 )
 
 // Commit resolves a revision to a commit id in the repository at dir.
@@ -46,43 +48,92 @@ func Commit(ctx context.Context, dir, revision string) (string, error) {
 		return "", &Error{fmt.Sprintf("git cannot look up commit %s: %v; run this in the checkout, owned by this user", revision, err)}
 	}
 	if err != nil {
-		return "", &Error{fmt.Sprintf("the checkout does not hold commit %s: check out with fetch-depth: 2 (or 0), or give base-ref", revision)}
+		return "", &Error{fmt.Sprintf("the checkout does not hold commit %s: check out with fetch-depth: 0, or give base-ref", revision)}
 	}
 	return strings.TrimSpace(string(out)), nil
 }
 
-// MergeBase is what a pull request's head was merged onto: the first parent of
-// HEAD if head is its second and last, as the merge commit that GitHub makes
-// for pull_request has them. It is "" for any other HEAD, above all for a merge
-// commit that the pull request itself brings along, whose first parent its
-// author has chosen.
-func MergeBase(ctx context.Context, dir, head string) string {
-	out, err := git(ctx, dir, "rev-list", "--parents", "--max-count=1", "HEAD")
-	if ids := strings.Fields(string(out)); err == nil && len(ids) == 3 && ids[2] == head { // HEAD and its parents
-		return ids[1]
+// node is an entry of a tree.
+type node struct{ mode, kind, id, size, path string }
+
+// what names it for people.
+func (n node) what() string {
+	switch n.mode {
+	case "120000":
+		return "a symbolic link"
+	case "160000":
+		return "a submodule"
+	case "040000":
+		return "a folder"
 	}
-	return ""
+	return "of mode " + n.mode
+}
+
+// file wants a plain file of at most limit bytes; git knows the mode with and
+// without leave to execute.
+func (n node) file(commit string, limit int64) error {
+	if n.kind != "blob" || n.mode == "120000" {
+		return &Error{fmt.Sprintf("%q is %s, no regular file, in commit %.12s; links and submodules are refused: make it a plain file", n.path, n.what(), commit)}
+	}
+	if size, err := strconv.ParseInt(n.size, 10, 64); err != nil || size > limit {
+		return &Error{fmt.Sprintf("%q of commit %.12s is larger than %d bytes", n.path, commit, limit)}
+	}
+	return nil
+}
+
+// list gives the entries of a commit at these paths, or, of a path with a slash at
+// its end, below it.
+func list(ctx context.Context, dir, commit string, paths ...string) (nodes []node, err error) {
+	args := []string{"ls-tree", "-z", "--long", "--end-of-options", commit}
+	for _, p := range paths {
+		args = append(args, ":(literal)"+p)
+	}
+	out, err := git(ctx, dir, args...)
+	if err != nil {
+		return nil, &Error{fmt.Sprintf("git cannot list %q of commit %.12s: %v", paths[len(paths)-1], commit, err)}
+	}
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+		m := treeLine.FindStringSubmatch(line)
+		if m == nil && line != "" {
+			return nil, &Error{fmt.Sprintf("git lists %q of commit %.12s in a form that is not known: %.80q", paths[0], commit, line)}
+		} else if m != nil {
+			nodes = append(nodes, node{m[1], m[2], m[3], m[4], line[len(m[0]):]})
+		}
+	}
+	return nodes, nil
+}
+
+// lookup gives the entry at a path, found is false if there is none. A link or a
+// submodule on the way to it is an error: there is something that is not looked at.
+func lookup(ctx context.Context, dir, commit, path string) (n node, found bool, err error) {
+	path = strings.TrimSuffix(strings.TrimPrefix(path, "./"), "/")
+	parts := strings.Split(path, "/")
+	for i := range parts {
+		nodes, err := list(ctx, dir, commit, strings.Join(parts[:i+1], "/"))
+		if err != nil || len(nodes) == 0 {
+			return n, false, err
+		}
+		if n = nodes[0]; i+1 < len(parts) && n.kind != "tree" {
+			if n.kind == "blob" && n.mode != "120000" {
+				return n, false, nil
+			}
+			return n, false, &Error{fmt.Sprintf("%q leads through %s (%s) in commit %.12s; links and submodules are refused: make it a plain folder", path, n.path, n.what(), commit)}
+		}
+	}
+	return n, true, nil
 }
 
 // ReadFile gives a file of a commit; found is false if the commit has none of
 // that path. commit is an id that Commit returned; path is relative to dir.
 func ReadFile(ctx context.Context, dir, commit, path string, limit int64) (content []byte, found bool, err error) {
-	path = strings.TrimPrefix(path, "./")
-	out, err := git(ctx, dir, "ls-tree", "-z", "--long", commit, "--", ":(literal)"+path)
-	if err != nil {
-		return nil, false, &Error{fmt.Sprintf("git cannot list %q of commit %.12s: %v", path, commit, err)}
+	n, found, err := lookup(ctx, dir, commit, path)
+	if err != nil || !found {
+		return nil, false, err
 	}
-	if len(out) == 0 {
-		return nil, false, nil
+	if err := n.file(commit, limit); err != nil {
+		return nil, false, err
 	}
-	m := treeLine.FindSubmatch(out)
-	if m == nil {
-		return nil, false, &Error{fmt.Sprintf("%q is no regular file in commit %.12s; links and submodules are refused: make it a plain file", path, commit)}
-	}
-	if n, err := strconv.ParseInt(string(m[2]), 10, 64); err != nil || n > limit {
-		return nil, false, &Error{fmt.Sprintf("%q of commit %.12s is larger than %d bytes", path, commit, limit)}
-	}
-	if content, err = git(ctx, dir, "cat-file", "blob", string(m[1])); err != nil {
+	if content, err = git(ctx, dir, "cat-file", "blob", n.id); err != nil {
 		return nil, false, &Error{fmt.Sprintf("git cannot read %q of commit %.12s: %v", path, commit, err)}
 	}
 	return content, true, nil
@@ -99,25 +150,27 @@ const (
 // most limit bytes.
 func ReadDir(ctx context.Context, dir, commit, folder, suffix string, limit int64) (map[string][]byte, error) {
 	folder = strings.TrimPrefix(strings.TrimSuffix(folder, "/"), "./")
-	out, err := git(ctx, dir, "ls-tree", "-z", "--long", commit, "--", ":(literal)"+folder+"/")
+	at, found, err := lookup(ctx, dir, commit, folder)
+	if err != nil || !found {
+		return nil, err
+	}
+	if at.kind != "tree" {
+		return nil, &Error{fmt.Sprintf("%q is %s, no folder, in commit %.12s; links and submodules are refused: make it a plain folder", folder, at.what(), commit)}
+	}
+	nodes, err := list(ctx, dir, commit, folder+"/")
 	if err != nil {
-		return nil, &Error{fmt.Sprintf("git cannot list %q of commit %.12s: %v", folder, commit, err)}
+		return nil, err
 	}
 	files, ids, names := map[string][]byte{}, strings.Builder{}, []string{}
-	for line := range strings.SplitSeq(string(out), "\x00") {
-		_, name, _ := strings.Cut(line, "\t")
-		name = name[strings.LastIndexByte(name, '/')+1:]
+	for _, n := range nodes {
+		name := n.path[strings.LastIndexByte(n.path, '/')+1:]
 		if !strings.HasSuffix(name, suffix) {
 			continue
 		}
-		m := treeLine.FindStringSubmatch(line)
-		if m == nil {
-			return nil, &Error{fmt.Sprintf("%q of %q is no regular file in commit %.12s; links and submodules are refused: make it a plain file", name, folder, commit)}
+		if err := n.file(commit, limit); err != nil {
+			return nil, err
 		}
-		if n, err := strconv.ParseInt(m[2], 10, 64); err != nil || n > limit {
-			return nil, &Error{fmt.Sprintf("%q of %q in commit %.12s is larger than %d bytes", name, folder, commit, limit)}
-		}
-		ids.WriteString(m[1] + "\n")
+		ids.WriteString(n.id + "\n")
 		names = append(names, name)
 	}
 	if len(names) > maxFolder {
@@ -142,19 +195,14 @@ func ReadDir(ctx context.Context, dir, commit, folder, suffix string, limit int6
 type Change struct {
 	// Path is relative to the top of the repository, with slashes.
 	Path string
-	// Removed says that the newer commit has no such file.
-	Removed bool
-	// Executable says that the newer commit's file is a program, by its mode.
-	Executable bool
+	// Mode is that of the newer commit, such as 100644; "" if it has no such file.
+	Mode string
 }
 
-// Changed lists the files that to changes: against from, or, where to is no
-// merge onto from, against their last common commit, if the checkout holds it.
+// Changed lists the files in which two commits differ. It says nothing about how
+// they are related; Relate does.
 func Changed(ctx context.Context, dir, from, to string) ([]Change, error) {
-	if out, err := git(ctx, dir, "merge-base", from, to); err == nil {
-		from = strings.TrimSpace(string(out))
-	}
-	out, err := git(ctx, dir, "diff-tree", "-r", "-z", "--raw", "--no-renames", from, to)
+	out, err := git(ctx, dir, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--end-of-options", from, to, "--")
 	if err != nil {
 		return nil, &Error{fmt.Sprintf("git cannot compare the commits %.12s and %.12s: %v", from, to, err)}
 	}
@@ -162,7 +210,14 @@ func Changed(ctx context.Context, dir, from, to string) ([]Change, error) {
 	fields := strings.Split(string(out), "\x00")
 	for i := 0; i+1 < len(fields); i += 2 {
 		modes := strings.Fields(fields[i]) // ":<old mode> <new mode> <old id> <new id> <status>"
-		changes = append(changes, Change{Path: fields[i+1], Removed: strings.HasSuffix(fields[i], " D"), Executable: len(modes) > 1 && modes[1] == "100755"})
+		if len(modes) != 5 {
+			return nil, &Error{fmt.Sprintf("git compares the commits %.12s and %.12s in a form that is not known: %.80q", from, to, fields[i])}
+		}
+		c := Change{Path: fields[i+1]}
+		if modes[1] != "000000" {
+			c.Mode = modes[1]
+		}
+		changes = append(changes, c)
 	}
 	return changes, nil
 }
@@ -170,36 +225,77 @@ func Changed(ctx context.Context, dir, from, to string) ([]Change, error) {
 // FirstParents lists the commits after from, up to to, along first parents,
 // the oldest first; nil if from is not among to's first parents or more than
 // limit commits lie between.
-func FirstParents(ctx context.Context, dir, from, to string, limit int) []string {
-	out, err := git(ctx, dir, "rev-list", "--first-parent", "--max-count="+strconv.Itoa(limit+1), to)
+func FirstParents(ctx context.Context, dir, from, to string, limit int) ([]string, error) {
+	out, err := git(ctx, dir, "rev-list", "--first-parent", "--max-count="+strconv.Itoa(limit+1), "--end-of-options", to, "--")
 	if err != nil {
-		return nil
+		return nil, &Error{fmt.Sprintf("git cannot list the history of commit %.12s: %v", to, err)}
 	}
 	all := strings.Fields(string(out))
 	i := slices.Index(all, from)
 	if i < 0 {
-		return nil
+		return nil, nil
 	}
 	steps := all[:i]
 	slices.Reverse(steps)
-	return steps
+	return steps, nil
 }
 
-// Holds tells whether a file of a commit has the name, in whatever folder; it
-// takes a tree that is too large to look through for one that has.
-func Holds(ctx context.Context, dir, commit, name string) bool {
-	out, err := git(ctx, dir, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
-	return err != nil || strings.Contains("/"+strings.ReplaceAll(string(out), "\x00", "\x00/"), "/"+name+"\x00")
+// Arrived is when a file came to be as it is in a commit: the time of the newest
+// of its first parents that changed it. Merges on a branch are first parents, and
+// the host of the repository writes their time. One that was pushed with an
+// earlier time than a commit before it counts from that one. It is an error where
+// the checkout is too shallow to tell.
+func Arrived(ctx context.Context, dir, commit, path string) (at time.Time, err error) {
+	fail := func(err error) (time.Time, error) {
+		return at, &Error{fmt.Sprintf("git cannot tell since when %q is as it is in commit %.12s: %v", path, commit, err)}
+	}
+	out, err := git(ctx, dir, "rev-list", "--first-parent", "--max-count=1", "--end-of-options", commit, "--", ":(top,literal)"+path)
+	if err != nil {
+		return fail(err)
+	}
+	change := strings.TrimSpace(string(out))
+	if change == "" {
+		return fail(errors.New("no commit of its history has it; check out with fetch-depth: 0"))
+	}
+	shallow, err := git(ctx, dir, "rev-parse", "--is-shallow-repository")
+	if err != nil {
+		return fail(err)
+	}
+	if strings.TrimSpace(string(shallow)) != "false" {
+		return fail(errors.New("this checkout is shallow, so its history is not here: check out with fetch-depth: 0"))
+	}
+	out, err = git(ctx, dir, "rev-list", "--first-parent", "--no-commit-header", "--format=%ct", "--end-of-options", change, "--")
+	if err != nil {
+		return fail(err)
+	}
+	var latest int64
+	for _, text := range strings.Fields(string(out)) {
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return fail(err)
+		}
+		latest = max(latest, seconds)
+	}
+	return time.Unix(latest, 0).UTC(), nil
+}
+
+// Holds reports whether a file of a commit has the name, in whatever folder.
+func Holds(ctx context.Context, dir, commit, name string) (bool, error) {
+	out, err := git(ctx, dir, "ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", commit)
+	if err != nil {
+		return false, &Error{fmt.Sprintf("git cannot list commit %.12s: %v", commit, err)}
+	}
+	return strings.Contains("/"+strings.ReplaceAll(string(out), "\x00", "\x00/"), "/"+name+"\x00"), nil
 }
 
 // Prefix is the place of dir below the top of the repository: "" or with a
 // slash at its end.
-func Prefix(ctx context.Context, dir string) string {
+func Prefix(ctx context.Context, dir string) (string, error) {
 	out, err := git(ctx, dir, "rev-parse", "--show-prefix")
 	if err != nil {
-		return ""
+		return "", &Error{fmt.Sprintf("git does not say where in its repository %q is: %v", dir, err)}
 	}
-	return strings.TrimSuffix(string(out), "\n")
+	return strings.TrimSuffix(string(out), "\n"), nil
 }
 
 // settings are laid over whatever the checkout, the user and the environment
@@ -207,7 +303,7 @@ func Prefix(ctx context.Context, dir string) string {
 // like a repository is none.
 var settings = []string{
 	"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "-c", "protocol.allow=never",
-	"-c", "safe.bareRepository=explicit", "-c", "core.quotePath=false", "-c", "diff.orderFile=/dev/null",
+	"-c", "safe.bareRepository=explicit", "-c", "core.quotePath=false", "-c", "diff.orderFile=/dev/null", "-c", "advice.graftFileDeprecated=false",
 }
 
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
@@ -224,7 +320,8 @@ func gitWith(ctx context.Context, dir, stdin string, args ...string) ([]byte, er
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "GIT_NO_LAZY_FETCH=1", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")
+	// What a repository has instead of its commits' own parents and objects is off.
+	cmd.Env = append(cmd.Env, "GIT_GRAFT_FILE="+os.DevNull, "GIT_NO_REPLACE_OBJECTS=1", "GIT_NO_LAZY_FETCH=1", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")
 	if stdin != "" {
 		cmd.Stdin = strings.NewReader(stdin)
 	}
@@ -237,7 +334,11 @@ func gitWith(ctx context.Context, dir, stdin string, args ...string) ([]byte, er
 	case stdout.full:
 		return nil, fmt.Errorf("its answer is longer than %d bytes", maxOutput)
 	case err != nil:
-		return nil, errors.New(strings.TrimSpace(stderr.String()))
+		why := strings.TrimSpace(stderr.String())
+		if strings.Contains(why, "promisor") || strings.Contains(why, "lazy fetching disabled") || strings.Contains(why, "could not fetch") || strings.Contains(why, "missing blob") {
+			why += ". This is a partial clone, which lacks objects: take filter and sparse-checkout out of the checkout step"
+		}
+		return nil, errors.New(why)
 	}
 	return stdout.Bytes(), nil
 }

@@ -3,10 +3,16 @@ package published
 import (
 	"cmp"
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 )
 
 // Inputs are those of every action that reads the default branch and opens a
@@ -33,8 +39,53 @@ func (in Inputs) Open(ctx context.Context, r *gha.Run, missing bool) (*pullreque
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := Base(ctx, repo, in.BaseBranch, PathsFor(in.RegistryPath, in.ArchivePath, in.RotationsPath), missing)
+	s, err := Base(ctx, repo, in.BaseBranch, in.paths(), missing)
 	return repo, s, err
+}
+
+func (in Inputs) paths() signerfiles.Paths {
+	return signerfiles.PathsFor(in.RegistryPath, in.ArchivePath, in.RotationsPath)
+}
+
+// Folder is Open for the files of the working directory, without GitHub.
+func (in Inputs) Folder(ctx context.Context, r *gha.Run, missing bool) (*pullrequest.Repo, *State, error) {
+	s, err := readSigners(ctx, signerfiles.Disk{Run: r, Paths: in.paths()}, in.paths(), missing)
+	if err == nil {
+		s.Branch = "this checkout"
+		err = s.readRecords(ctx, signerfiles.Disk{Run: r, Paths: in.paths()})
+	}
+	return nil, s, err
+}
+
+// Write writes files of Apply into the working directory, the record first: a run
+// that is killed leaves a record without its entry, which the gate refuses.
+func (s *State) Write(r *gha.Run, files map[string][]byte) error {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := r.WriteFile("registry-path", name, files[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OpenAnyway is Open for an emergency: where something else is in the place of the
+// folder of records, such as a symbolic link, the state has no records and says what
+// blocks them.
+func (in Inputs) OpenAnyway(ctx context.Context, r *gha.Run) (*pullrequest.Repo, *State, error) {
+	repo, s, err := in.Open(ctx, r, false)
+	if err == nil || !gha.IsMisuse(err) {
+		return repo, s, err
+	}
+	signers, again := tip(ctx, repo, in.BaseBranch, in.paths(), false)
+	if again != nil {
+		return nil, nil, err
+	}
+	if _, is := repo.Link(ctx, signers.Commit, signers.Paths.Rotations); !is {
+		return nil, nil, err
+	}
+	signers.Blocked = err.Error()
+	r.Logf("note: %s. The pull request of this run puts a folder in its place", signers.Blocked)
+	return repo, signers, nil
 }
 
 // Repository is the one that the workflow runs in.
@@ -87,7 +138,16 @@ func Outcome(p pullrequest.Proposal) string {
 }
 
 // Base reads the state at the tip of a branch, the default branch if it is "".
-func Base(ctx context.Context, repo *pullrequest.Repo, branch string, p Paths, missing bool) (*State, error) {
+func Base(ctx context.Context, repo *pullrequest.Repo, branch string, p signerfiles.Paths, missing bool) (*State, error) {
+	s, err := tip(ctx, repo, branch, p, missing)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.readRecords(ctx, commitTree{repo, s.Commit})
+}
+
+// tip reads registry and archive at the tip of a branch.
+func tip(ctx context.Context, repo *pullrequest.Repo, branch string, p signerfiles.Paths, missing bool) (*State, error) {
 	if branch == "" {
 		var err error
 		if branch, err = repo.DefaultBranch(ctx); err != nil {
@@ -98,11 +158,11 @@ func Base(ctx context.Context, repo *pullrequest.Repo, branch string, p Paths, m
 	if err != nil {
 		return nil, err
 	}
-	s, err := Read(ctx, repo, commit, p, missing)
+	s, err := readSigners(ctx, commitTree{repo, commit}, p, missing)
 	if err != nil {
 		return nil, err
 	}
-	s.Branch = branch
+	s.Branch, s.Commit = branch, commit
 	return s, nil
 }
 
@@ -124,11 +184,50 @@ func Title(what, id string) string {
 
 // Clock is GitHub's clock, the machine's where GitHub has said nothing yet.
 func Clock(repo *pullrequest.Repo, r *gha.Run) time.Time {
-	if t := repo.Now(); !t.IsZero() {
-		return t
+	if repo != nil && !repo.Now().IsZero() {
+		return repo.Now()
 	}
 	return r.Now()
 }
 
-// Actor is who started the run.
-func Actor(r *gha.Run) string { return cmp.Or(r.Getenv("GITHUB_ACTOR"), "unknown") }
+// By is this run as the author of a move.
+func By(r *gha.Run, at time.Time, reason string) record.By {
+	return record.By{At: at.UTC().Truncate(time.Second), Actor: cmp.Or(r.Getenv("GITHUB_ACTOR"), "unknown"), Reason: reason, RunURL: r.Origin().RunURL}
+}
+
+// Earlier is when the move of this run was proposed first: the time of the move in
+// the branch of the change, if that makes the same move, by the same person and for
+// the same reason. Nothing else is taken from a branch, which is anybody's to write:
+// whatever else a move says is this run's own. The time is not in the future, and no
+// longer ago than age (0: however long). It sets the branch's tip in the change, and
+// returns the move that the branch has, nil if it has none.
+func (s *State) Earlier(ctx context.Context, repo *pullrequest.Repo, c *pullrequest.Change, id string, m record.Move, age time.Duration) (was record.Move, err error) {
+	path := s.Paths.Record(id)
+	text, tip, err := repo.Earlier(ctx, *c, path, jsondoc.MaxSize, path, s.Paths.Registry, s.Paths.Archive)
+	if c.Tip = tip; err != nil || text == nil {
+		return nil, err
+	}
+	rec, wrong := record.Parse(path, text)
+	if wrong != nil {
+		return nil, nil
+	}
+	was, by, now := rec.Last(), rec.Last().Made(), m.Made()
+	passed := now.At.Sub(by.At)
+	if was.Kind() != m.Kind() || was.Subject() != m.Subject() || by.Actor != now.Actor || by.Reason != now.Reason || passed < 0 || age > 0 && passed > age {
+		return nil, nil
+	}
+	now.At = by.At
+	if runOf(by.RunURL) == runOf(now.RunURL) { // of an earlier run of this repository
+		now.RunURL = by.RunURL
+	}
+	return was, nil
+}
+
+// runOf is the address of a run without its number; a text that is no such address
+// is itself.
+func runOf(url string) string {
+	if before, number, ok := strings.Cut(url, "/actions/runs/"); ok && number != "" && strings.Trim(number, "0123456789") == "" {
+		return before
+	}
+	return url
+}

@@ -9,12 +9,12 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 // Proposed is a rotation that is not published yet.
 type Proposed struct {
-	Record      rotation.Record
+	Record      record.Record
 	PullRequest pullrequest.Proposal
 }
 
@@ -37,7 +37,7 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted fun
 		}
 		ids := slices.DeleteFunc(names, func(name string) bool {
 			id, isRecord := strings.CutSuffix(name, ".json")
-			return !isRecord || s.Recorded(id) || wanted != nil && !wanted(id)
+			return !isRecord || s.Record(id) != nil || wanted != nil && !wanted(id)
 		})
 		for _, name := range ids[:min(len(ids), proposedRecords)] {
 			file := path.Join(s.Paths.Rotations, name)
@@ -45,7 +45,7 @@ func (s *State) Proposed(ctx context.Context, repo *pullrequest.Repo, wanted fun
 			if err != nil && !gha.IsMisuse(err) {
 				return nil, err
 			}
-			if rec, wrong := rotation.ParseRecord(file, text); err == nil && found && wrong == nil && rec.ID+".json" == name {
+			if rec, wrong := record.Parse(file, text); err == nil && found && wrong == nil && rec.ID+".json" == name {
 				list = append(list, Proposed{rec, pr})
 			}
 		}

@@ -1,56 +1,37 @@
 // Package published reads what a repository has published about its signers:
 // registry, archive and rotation records, all of one commit.
 //
-// It refuses a registry, archive or record that does not hold by its own
-// rules: no step may build on a file that a verifier would not accept. What a
-// pull request proposes is not published.
+// It refuses a registry, archive or record that breaks its own rules: no step may
+// build on a file that a verifier would not accept. What a pull request proposes is
+// not published.
 package published
 
 import (
 	"context"
 	"fmt"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/gha"
 	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 )
-
-// Paths are where the files stand in the repository.
-type Paths struct {
-	Registry, Archive, Rotations string
-}
-
-// PathsFor gives the paths that go with a registry: the archive and the
-// records stand beside it unless named.
-func PathsFor(registryPath, archivePath, rotationsPath string) Paths {
-	p := Paths{registryPath, archivePath, rotationsPath}
-	if p.Archive == "" {
-		p.Archive = registry.ArchiveBeside(registryPath)
-	}
-	if p.Rotations == "" {
-		p.Rotations = rotation.DirBeside(registryPath)
-	}
-	return p
-}
-
-// Record is the path of a rotation's record.
-func (p Paths) Record(id string) string { return path.Join(p.Rotations, id+".json") }
 
 // State is what one commit says.
 type State struct {
-	Branch   string
-	Commit   string
-	Paths    Paths
-	Registry *registry.Registry
-	Archive  *registry.Archive
-	Records  []rotation.Record
+	Branch string
+	Commit string
+	Paths  signerfiles.Paths
+	record.Files
+	// Blocked says what is in the place of the folder of records, "" if nothing is;
+	// see Inputs.OpenAnyway.
+	Blocked string
 }
 
 // NotSound says that a file breaks its rules: a published one, or, if Proposed,
@@ -70,134 +51,111 @@ func (e *NotSound) Error() string {
 // ExitCode is 2: the input cannot be built on.
 func (e *NotSound) ExitCode() int { return 2 }
 
-// Read reads the state at a commit. A missing archive is an empty one, missing
-// records are none; a missing registry is an error unless missing is allowed,
-// and then an empty one.
-func Read(ctx context.Context, repo *pullrequest.Repo, commit string, p Paths, missing bool) (*State, error) {
-	s, err := readSigners(ctx, repo, commit, p, missing)
-	if err != nil {
-		return nil, err
-	}
-	return s, s.readRecords(ctx, repo)
+// commitTree reads files of a commit on GitHub.
+type commitTree struct {
+	repo   *pullrequest.Repo
+	commit string
 }
 
-// readSigners reads registry and archive.
-func readSigners(ctx context.Context, repo *pullrequest.Repo, commit string, p Paths, missing bool) (*State, error) {
-	s := &State{Commit: commit, Paths: p}
-	text, found, err := repo.ReadFile(ctx, commit, p.Registry, jsondoc.MaxSize)
-	switch {
-	case err != nil:
-		return nil, err
-	case !found && !missing:
-		return nil, &jsondoc.Error{File: p.Registry, Message: fmt.Sprintf("the repository has no such file at commit %.12s; check registry-path and base-branch", commit)}
-	case !found:
-		text = []byte(registry.New)
-	}
-	archive, _, err := repo.ReadFile(ctx, commit, p.Archive, jsondoc.MaxSize)
-	if err != nil {
-		return nil, err
-	}
-	files, err := registry.Load(p.Registry, text, p.Archive, archive)
-	if err != nil {
-		return nil, err
-	}
-	s.Registry, s.Archive = files.Registry, files.Archive
-	if f, ok := broken(files, registry.Validate(s.Registry, s.Archive, time.Time{}), missing); ok {
-		return nil, &NotSound{Finding: f}
-	}
-	return s, nil
+func (t commitTree) File(ctx context.Context, path string) ([]byte, error) {
+	content, _, err := t.repo.ReadFile(ctx, t.commit, path, jsondoc.MaxSize)
+	return content, err
 }
 
-func (s *State) readRecords(ctx context.Context, repo *pullrequest.Repo) error {
-	names, err := repo.ReadDir(ctx, s.Commit, s.Paths.Rotations)
-	if err != nil {
-		return err
-	}
+func (t commitTree) Folder(ctx context.Context, folder string) (map[string][]byte, error) {
+	names, err := t.repo.ReadDir(ctx, t.commit, folder)
+	files := map[string][]byte{}
 	for _, name := range names {
-		if !strings.HasSuffix(name, ".json") {
-			continue
+		if err == nil && strings.HasSuffix(name, ".json") {
+			files[name], err = t.File(ctx, path.Join(folder, name))
 		}
-		file := path.Join(s.Paths.Rotations, path.Base(name))
-		text, found, err := repo.ReadFile(ctx, s.Commit, file, jsondoc.MaxSize)
-		if err != nil {
-			return err
-		}
-		if !found {
-			continue
-		}
-		r, err := rotation.ParseRecord(file, text)
-		if err != nil {
-			return err
-		}
-		if s.Paths.Record(r.ID) != file {
-			return &jsondoc.Error{File: file, Message: fmt.Sprintf("the record's id is %q; a record stands in the file of its id, %s", r.ID, s.Paths.Record(r.ID))}
-		}
-		s.Records = append(s.Records, r)
 	}
-	return nil
+	return files, err
 }
 
-// InFlight are the ids of the rotations that are not over, without the one named
-// except.
-func (s *State) InFlight(except string) []string {
-	return slices.DeleteFunc(s.Files().Open(), func(id string) bool { return id == except })
-}
-
-// Recorded tells whether there is a record of a rotation.
-func (s *State) Recorded(id string) bool {
-	return s.Files().Record(id) != nil
-}
-
-// Files is the state as the policy of a change sees it.
-func (s *State) Files() rotation.Files {
-	return rotation.Files{Registry: s.Registry, Archive: s.Archive, Records: s.Records, Dir: s.Paths.Rotations}
-}
-
-// Judge holds the files that a step would write, by path, against the state:
-// what validate-registry will say about the pull request. age is how old the
-// evidence of a retirement may be.
-func (s *State) Judge(files map[string][]byte, now time.Time, age time.Duration) error {
-	reg, archive := s.Registry.Bytes(), s.Archive.Bytes()
-	if text, ok := files[s.Paths.Registry]; ok {
-		reg = text
+// readRecords reads the records.
+func (s *State) readRecords(ctx context.Context, t signerfiles.Tree) error {
+	found, err := signerfiles.Records(ctx, t, &s.Files)
+	if f, ok := broken(found, false); err == nil && ok {
+		return &NotSound{Finding: f}
 	}
-	if text, ok := files[s.Paths.Archive]; ok {
-		archive = text
+	return err
+}
+
+// readSigners reads registry and archive. A missing archive is an empty one, missing
+// records are none; a missing registry is an error unless missing is allowed, and
+// then an empty one.
+func readSigners(ctx context.Context, t signerfiles.Tree, p signerfiles.Paths, missing bool) (*State, error) {
+	f, found, err := signerfiles.Signers(ctx, t, p, time.Time{})
+	if err == nil && f == nil && !missing {
+		where := "the folder"
+		if c, is := t.(commitTree); is {
+			where = fmt.Sprintf("commit %.12s", c.commit)
+		}
+		return nil, &jsondoc.Error{File: p.Registry, Message: fmt.Sprintf("the repository has no such file at %s; check registry-path and base-branch", where)}
 	}
-	after, err := registry.Load(s.Paths.Registry, reg, s.Paths.Archive, archive)
+	if err == nil && f == nil {
+		f, found, err = signerfiles.Parse(p, []byte(registry.New), nil, time.Time{})
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	head := rotation.Files{Registry: after.Registry, Archive: after.Archive, Dir: s.Paths.Rotations}
-	for _, r := range s.Records {
-		if _, written := files[s.Paths.Record(r.ID)]; !written {
-			head.Records = append(head.Records, r)
-		}
+	if x, ok := broken(found, missing); ok {
+		return nil, &NotSound{Finding: x}
 	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if path.Dir(name) != s.Paths.Rotations {
-			continue
-		}
-		r, err := rotation.ParseRecord(name, files[name])
-		if err != nil {
-			return err
-		}
-		head.Records = append(head.Records, r)
+	return &State{Paths: p, Files: *f}, nil
+}
+
+// Apply returns the files after a move, and what is to be written for it, by path.
+// What validate-registry will say about the pull request is said here: age is how
+// old the evidence of a retirement may be.
+func (s *State) Apply(id string, m record.Move, now time.Time, age time.Duration) (after record.Files, files map[string][]byte, err error) {
+	if after, err = s.Files.Apply(id, m); err != nil {
+		return after, nil, err
 	}
-	more := append(registry.Validate(after.Registry, after.Archive, now), rotation.Judge(s.Files(), head, now, age)...)
-	if f, ok := broken(after, more, false); ok {
-		return &NotSound{f, true}
+	change := rotation.Change{Base: s.Files, Head: after, Now: now, Age: age}
+	found, err := change.Judge()
+	if err != nil {
+		return after, nil, err
 	}
-	return nil
+	if f, ok := broken(found, false); ok {
+		return after, nil, &NotSound{f, true}
+	}
+	return after, after.Changed(s.Files), nil
 }
 
 // broken gives the first error among findings; an empty registry may be let
 // pass.
-func broken(f *registry.Files, more []finding.Finding, empty bool) (finding.Finding, bool) {
-	for _, x := range append(f.Findings, more...) {
+func broken(found []finding.Finding, empty bool) (finding.Finding, bool) {
+	for _, x := range found {
 		if x.Severity == finding.Error && !(empty && (x.Rule == registry.RuleNoSigner || x.Rule == registry.RuleSchema)) {
 			return x, true
 		}
 	}
 	return finding.Finding{}, false
+}
+
+// recover finds the record of a rotation in the history of its file, where
+// something else is in the place of the folder of records.
+func (s *State) Recover(ctx context.Context, repo *pullrequest.Repo, id string) error {
+	file := s.Paths.Record(id)
+	commits, err := repo.History(ctx, s.Commit, file, time.Time{}, publications)
+	if err != nil {
+		return err
+	}
+	for _, commit := range commits {
+		text, found, err := repo.ReadFile(ctx, commit, file, jsondoc.MaxSize)
+		if gha.IsMisuse(err) || err == nil && !found {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r, err := record.Parse(file, text)
+		if err == nil && s.Path(r.ID) == file {
+			s.Records = append(s.Records, r)
+			return nil
+		}
+	}
+	return gha.Misuse("%s, and no commit of the last %d that changed %s holds the record: put the folder of records back", s.Blocked, publications, file)
 }

@@ -8,7 +8,8 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
+	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
@@ -25,7 +26,7 @@ const (
 // elsewhere; p is where the repository has the files. No verdict depends on
 // it, so whatever cannot be read is an error that only explains why the
 // findings say less.
-func Explain(ctx context.Context, repo *pullrequest.Repo, p Paths, branch string, files rotation.Files, r *chain.Report, rows *trust.Claims) (err error) {
+func Explain(ctx context.Context, repo *pullrequest.Repo, p signerfiles.Paths, branch string, files record.Files, r *chain.Report, rows *trust.Claims) (err error) {
 	unknown := unknownTo(r)
 	if len(unknown) == 0 {
 		return nil
@@ -79,7 +80,7 @@ func early(ctx context.Context, pr pullrequest.Proposal, proposed *State, id str
 
 // sight looks for signers on the branch, and in the pull requests that would
 // publish them there.
-func sight(ctx context.Context, repo *pullrequest.Repo, p Paths, branch string, ids []string, r *chain.Report, rows *trust.Claims, advice map[string]string) (why error) {
+func sight(ctx context.Context, repo *pullrequest.Repo, p signerfiles.Paths, branch string, ids []string, r *chain.Report, rows *trust.Claims, advice map[string]string) (why error) {
 	if branch == "" {
 		var err error
 		if branch, err = repo.DefaultBranch(ctx); err != nil {
@@ -90,7 +91,7 @@ func sight(ctx context.Context, repo *pullrequest.Repo, p Paths, branch string, 
 	if err != nil {
 		return err
 	}
-	s, err := readSigners(ctx, repo, commit, p, false)
+	s, err := readSigners(ctx, commitTree{repo, commit}, p, false)
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func sight(ctx context.Context, repo *pullrequest.Repo, p Paths, branch string, 
 		if pr.Base != branch {
 			continue
 		}
-		proposed, err := readSigners(ctx, repo, pr.Commit, p, false)
+		proposed, err := readSigners(ctx, commitTree{repo, pr.Commit}, p, false)
 		if err != nil {
 			why = err
 			continue

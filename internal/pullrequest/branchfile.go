@@ -31,49 +31,34 @@ func (r *Repo) ReadBranchFile(ctx context.Context, branch, path string, limit in
 	return content, commit, found, err
 }
 
-// Earlier returns a file as earlier runs have left it in the branch of a change, the
-// newest version first, and the branch's tip for Change.Tip. A version counts only
-// where its commit says that it is ours and changes nothing but the given paths,
-// and there is none if the tip is no such commit. Whoever may push can make one,
-// too: what is taken over must be checked, or bind nobody.
-func (r *Repo) Earlier(ctx context.Context, c Change, path string, limit int64, paths ...string) (versions [][]byte, tip string, err error) {
+// Earlier returns a file as an earlier run has left it at the tip of the branch of a
+// change, nil if that is no commit of ours that changes nothing but the given paths,
+// and the branch's tip for Change.Tip. Whoever may push can make such a commit, too:
+// what is taken from it must be checked, or decide nothing.
+func (r *Repo) Earlier(ctx context.Context, c Change, path string, limit int64, paths ...string) (content []byte, tip string, err error) {
 	tip, exists, err := r.ref(ctx, c.Branch())
 	if err != nil || !exists {
 		return nil, "", err
 	}
-	ahead, _, err := r.client.Repositories.CompareCommits(ctx, r.owner, r.name, c.BaseCommit, tip, &github.ListOptions{PerPage: 100})
-	if status(err) == http.StatusNotFound { // nothing in common
-		return nil, tip, nil
-	}
+	head, _, err := r.client.Git.GetCommit(ctx, r.owner, r.name, tip)
 	if err != nil {
-		return nil, tip, r.explain("cannot compare commits "+short(c.BaseCommit)+" and "+short(tip), err)
+		return nil, tip, r.explain("cannot read commit "+short(tip), err)
 	}
-	for i, at := range slices.Backward(ahead.Commits) {
-		made, ours := readProvenance(at.GetCommit().GetMessage(), c.Branch(), at.GetCommit().GetTree().GetSHA())
-		if ours && isID(at.GetSHA()) {
-			ours, err = r.holds(ctx, at.GetSHA(), made.base, c.BaseCommit, paths, nil)
-		}
-		if err != nil || i == len(ahead.Commits)-1 && (!ours || at.GetSHA() != tip) {
-			return nil, tip, err
-		}
-		if !ours {
-			continue
-		}
-		content, found, err := r.ReadFile(ctx, at.GetSHA(), path, limit)
-		if err != nil {
-			return nil, tip, err
-		}
-		if found {
-			versions = append(versions, content)
-		}
+	made, ours := readProvenance(head.GetMessage(), c.Branch(), head.GetTree().GetSHA())
+	if ours {
+		ours, err = r.holds(ctx, tip, made.base, c.BaseCommit, append(paths, c.Clear...), nil, c.Clear)
 	}
-	return versions, tip, nil
+	if err != nil || !ours {
+		return nil, tip, err
+	}
+	content, _, err = r.ReadFile(ctx, tip, path, limit)
+	return content, tip, err
 }
 
 // holds tells whether a commit is another one, base, with files at some paths:
 // these files, or any if that is nil. The base must be a commit of the branch
-// that has its tip at on.
-func (r *Repo) holds(ctx context.Context, commit, base, on string, paths []string, files map[string][]byte) (bool, error) {
+// that has its tip at on. clear is Change.Clear.
+func (r *Repo) holds(ctx context.Context, commit, base, on string, paths []string, files map[string][]byte, clear []string) (bool, error) {
 	if base != on {
 		c, _, err := r.client.Repositories.CompareCommits(ctx, r.owner, r.name, base, on, &github.ListOptions{PerPage: 1})
 		if status(err) == http.StatusNotFound {
@@ -91,7 +76,7 @@ func (r *Repo) holds(ctx context.Context, commit, base, on string, paths []strin
 		if err != nil || !found || e.id != blobID(content) {
 			return false, err
 		}
-		if was, _, err := r.lookup(ctx, base, path); err != nil || e != was && e.mode != "100644" {
+		if was, _, err := r.below(ctx, base, path, clear); err != nil || e != was && e.mode != "100644" {
 			return false, err
 		}
 	}

@@ -23,7 +23,9 @@ type Change struct {
 	Base       string            // the branch to merge into
 	BaseCommit string            // the commit of it that Files were computed from
 	Files      map[string][]byte // whole new content by path
+	Clear      []string          // paths below which Files are, and where a link, submodule or file is taken away
 	Tip        string            // of this change's branch when Files were computed, "" if it did not exist
+	Try        int               // which name the branch has; see Propose
 
 	Message     string // of the commit
 	Title, Body string // of the pull request
@@ -32,14 +34,27 @@ type Change struct {
 	Labels, Reviewers, TeamReviewers, Assignees []string
 }
 
-// branches is what all of our branches begin with.
-const branches = "audit-signer/"
+// branches is what our branches begin with, and elsewhere what they begin with
+// where that name is blocked.
+const (
+	branches  = "audit-signer/"
+	elsewhere = "audit-signer-"
+)
 
-// Branch names the one branch of this change:
-// audit-signer/<operation>/<first 16 hex digits of SHA-256(Key)>.
+// Branch names the branch of this change:
+// audit-signer/<operation>/<first 16 hex digits of SHA-256(Key)>, and, where that
+// is blocked, audit-signer-<operation>-<the same digits>, with a number behind it
+// from the second such try on.
 func (c Change) Branch() string {
 	sum := sha256.Sum256([]byte(c.Key))
-	return branches + c.Operation + "/" + hex.EncodeToString(sum[:8])
+	digits := hex.EncodeToString(sum[:8])
+	switch c.Try {
+	case 0:
+		return branches + c.Operation + "/" + digits
+	case 1:
+		return elsewhere + c.Operation + "-" + digits
+	}
+	return fmt.Sprintf("%s%s-%s-%d", elsewhere, c.Operation, digits, c.Try)
 }
 
 // State says what Ensure found or did.
@@ -94,7 +109,7 @@ func (c Change) check() error {
 	if len(c.Files) == 0 {
 		return usage("the change has no files; there is nothing to propose")
 	}
-	for path := range c.Files {
+	for _, path := range c.paths() {
 		if err := checkPath(path); err != nil {
 			return err
 		}
@@ -102,8 +117,12 @@ func (c Change) check() error {
 	return checkBranch(c.Base)
 }
 
-// paths lists the changed files, sorted.
-func (c Change) paths() []string { return slices.Sorted(maps.Keys(c.Files)) }
+// paths lists what changes, sorted.
+func (c Change) paths() []string {
+	all := append(slices.Collect(maps.Keys(c.Files)), c.Clear...)
+	slices.Sort(all)
+	return all
+}
 
 // digest covers the path and content of every file.
 func (c Change) digest() string {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/google/go-github/v60/github"
 )
@@ -12,7 +13,7 @@ import (
 // errNoID is an answer of success without the object that was made.
 var errNoID = errors.New("the answer names no object")
 
-// edit is one file that differs from the base.
+// edit is one file that differs from the base; it is taken away where content is nil.
 type edit struct {
 	path    string
 	content []byte
@@ -25,10 +26,14 @@ func (e *ensuring) edits(ctx context.Context, base string) ([]edit, error) {
 	var edits []edit
 	for _, path := range e.c.paths() {
 		content := e.c.Files[path]
-		old, found, err := e.lookup(ctx, base, path)
+		old, found, err := e.below(ctx, base, path, e.c.Clear)
 		switch {
 		case err != nil:
 			return nil, err
+		case slices.Contains(e.c.Clear, path):
+			if found && !old.folder() {
+				edits = append(edits, edit{path, nil})
+			}
 		case !found:
 			edits = append(edits, edit{path, content})
 		case !old.regular():
@@ -46,11 +51,11 @@ func (e *ensuring) sameFiles(ctx context.Context, a, b string) (bool, error) {
 		return true, nil
 	}
 	for _, path := range e.c.paths() {
-		inA, _, err := e.lookup(ctx, a, path)
+		inA, _, err := e.below(ctx, a, path, e.c.Clear)
 		if err != nil {
 			return false, err
 		}
-		inB, _, err := e.lookup(ctx, b, path)
+		inB, _, err := e.below(ctx, b, path, e.c.Clear)
 		if err != nil {
 			return false, err
 		}
@@ -80,6 +85,10 @@ func (e *ensuring) commit(ctx context.Context, base string, parents []string, ed
 func (r *Repo) writeTree(ctx context.Context, onto string, edits []edit) (string, error) {
 	var entries []*github.TreeEntry
 	for _, edit := range edits {
+		if edit.content == nil { // no id: it is taken away
+			entries = append(entries, &github.TreeEntry{Path: github.String(edit.path), Mode: github.String("100644"), Type: github.String("blob")})
+			continue
+		}
 		id := blobID(edit.content)
 		blob := &github.Blob{Content: github.String(base64.StdEncoding.EncodeToString(edit.content)), Encoding: github.String("base64")}
 		err := r.write(ctx, func() error {

@@ -31,19 +31,50 @@ type ensuring struct {
 	did    []string // what was written so far, for the error that may follow
 }
 
-// Ensure brings the branch and the pull request of a change about, or finds
-// that they are there. It decides on what it reads, so that it can be repeated
-// and run in parallel: creating the branch is the lock, moving it never forces,
-// and a pull request is looked up by its head before one is opened.
+// tries is how many names of a branch Propose tries.
+const tries = 9
+
+// Propose brings the branch and the pull request of a change about, or finds that
+// they are there. step fills in the change by what is in its branch already, and is
+// taken again, after a pause, when a parallel run was faster. A change without files
+// proposes nothing.
 //
-// A merged or closed pull request of this branch, and a branch that ends in
-// somebody else's commit, stop it; see State. A branch of ours is kept as long
+// Somebody who may push can block a branch name: by a branch above or below it, by
+// commits of his own, or by a pull request from it into another branch. Then the
+// change gets another name, and what was in the way is told; see Change.Branch.
+func (r *Repo) Propose(ctx context.Context, c Change, step func(Change) (Change, error)) (p Proposal, _ Change, err error) {
+	for c.Try = 0; ; c.Try++ {
+		err = r.anew(ctx, c.Branch(), func() error {
+			now, err := step(c)
+			if err != nil || len(now.Files) == 0 {
+				return err
+			}
+			p, err = r.Ensure(ctx, now)
+			return err
+		})
+		blocked, is := errors.AsType[*Blocked](err)
+		if !is || c.Try == tries {
+			return p, c, err
+		}
+		if r.http.tell != nil {
+			r.http.tell(blocked.Error())
+		}
+	}
+}
+
+// Ensure is one try of Propose. It decides on what it reads, so that it can be
+// repeated and run in parallel: creating the branch is the lock, moving it never
+// forces, and a pull request is looked up by its head before one is opened.
+//
+// A merged or closed pull request of this branch, and an open one whose branch ends
+// in somebody else's commit, stop it; see State. A branch of ours is kept as long
 // as it holds the wanted files, and nothing else, and the base has not changed
 // them since; otherwise a commit is added, which also merges the base where that
 // has moved.
 //
 // When Base no longer holds what Files were computed from, it is a *Conflict; so
-// it is when another run has put other files into the branch since Tip. See Anew.
+// it is when another run has put other files into the branch since Tip. A name that
+// cannot be used is a *Blocked.
 func (r *Repo) Ensure(ctx context.Context, c Change) (Proposal, error) {
 	if err := c.check(); err != nil {
 		return Proposal{}, err
@@ -57,6 +88,9 @@ func (r *Repo) Ensure(ctx context.Context, c Change) (Proposal, error) {
 				continue
 			}
 		}
+		if _, blocked := errors.AsType[*Blocked](err); blocked {
+			return Proposal{}, err
+		}
 		if err != nil {
 			return Proposal{}, e.account(err)
 		}
@@ -64,11 +98,9 @@ func (r *Repo) Ensure(ctx context.Context, c Change) (Proposal, error) {
 	}
 }
 
-// Anew takes a step that proposes a change on branch, and takes it again, after a
-// pause, when a parallel run was faster: the step then reads what that run has
-// put into the branch, and proposes the same. It gives up after five turns, with
-// the *Conflict.
-func (r *Repo) Anew(ctx context.Context, branch string, step func() error) error {
+// anew takes a step, and takes it again, after a pause, when a parallel run was
+// faster on the branch. It gives up after five turns, with the *Conflict.
+func (r *Repo) anew(ctx context.Context, branch string, step func() error) error {
 	for turn := 1; ; turn++ {
 		err := step()
 		raced, ok := errors.AsType[*Conflict](err)
@@ -96,15 +128,15 @@ func (e *ensuring) account(err error) error {
 
 // turn looks once and does what is missing.
 func (e *ensuring) turn(ctx context.Context) (Proposal, error) {
-	pr, err := e.find(ctx, e.branch)
+	pr, other, err := e.find(ctx, e.branch, e.c.Base)
 	if err != nil {
 		return Proposal{}, err
 	}
 	if pr != nil && pr.GetState() != "open" {
 		return proposal(e.branch, pr), nil
 	}
-	if pr != nil && pr.GetBase().GetRef() != e.c.Base {
-		return Proposal{}, usage("pull request %d already proposes this for branch %s, not for %s; set base-branch to %s, or close it first", pr.GetNumber(), clip(pr.GetBase().GetRef()), e.c.Base, clip(pr.GetBase().GetRef()))
+	if pr == nil && other != nil {
+		return Proposal{}, &Blocked{e.branch, fmt.Sprintf("pull request #%d leads from it to branch %s, not to %s", other.GetNumber(), clip(other.GetBase().GetRef()), e.c.Base)}
 	}
 	base, err := e.Head(ctx, e.c.Base)
 	if err != nil {
@@ -144,11 +176,14 @@ func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commi
 		return nil, "", err
 	}
 	if !exists {
+		if err := e.elsewhere(ctx); err != nil {
+			return nil, "", err
+		}
 		if commit, err = e.commit(ctx, base, []string{base}, edits); err != nil {
 			return nil, "", err
 		}
 		if err = e.createRef(ctx, e.branch, commit.GetSHA()); err != nil {
-			return nil, "", raced(err)
+			return nil, "", e.blocked(ctx, raced(err))
 		}
 		e.did = append(e.did, "branch "+e.branch+" was created at "+short(commit.GetSHA()))
 		return commit, Created, nil
@@ -163,7 +198,7 @@ func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commi
 	}
 	held := made.files == e.c.digest()
 	if held {
-		if held, err = e.holds(ctx, tip, made.base, base, e.c.paths(), e.c.Files); err != nil {
+		if held, err = e.holds(ctx, tip, made.base, base, e.c.paths(), e.c.Files, e.c.Clear); err != nil {
 			return nil, "", err
 		}
 	}
@@ -197,14 +232,55 @@ func raced(err error) error {
 	return err
 }
 
-// leave says once, where there is a pull request, that the branch is a
-// person's now.
+// elsewhere wants no open pull request of this change under another name: an
+// earlier run has found this name blocked.
+func (e *ensuring) elsewhere(ctx context.Context) error {
+	if e.c.Try > 0 {
+		return nil
+	}
+	next := e.c
+	next.Try++
+	pr, _, err := e.find(ctx, next.Branch(), e.c.Base)
+	if err == nil && pr != nil && pr.GetState() == "open" {
+		err = &Blocked{e.branch, fmt.Sprintf("pull request #%d proposes the same already, from another branch", pr.GetNumber())}
+	}
+	return err
+}
+
+// blocked finds out whether a branch could not be created because of another
+// branch: git has room for one of a/b and a/b/c only.
+func (e *ensuring) blocked(ctx context.Context, err error) error {
+	if status(err) != http.StatusUnprocessableEntity {
+		return err
+	}
+	for at := e.branch; ; {
+		i := strings.LastIndexByte(at, '/')
+		if i < 0 {
+			break
+		}
+		at = at[:i]
+		if _, exists, err := e.ref(ctx, at); err != nil {
+			return err
+		} else if exists {
+			return &Blocked{e.branch, "branch " + at + " is in the way"}
+		}
+	}
+	below, _, _ := e.client.Git.ListMatchingRefs(ctx, e.owner, e.name, &github.ReferenceListOptions{Ref: "heads/" + e.branch + "/"})
+	by := "a branch below it is in the way, or a rule of the repository"
+	if len(below) > 0 {
+		by = "branch " + clip(strings.TrimPrefix(below[0].GetRef(), "refs/heads/")) + " is in the way"
+	}
+	return &Blocked{e.branch, by + " (GitHub: " + e.clean(err.Error()) + ")"}
+}
+
+// leave says once that the branch of an open pull request is a person's now. A
+// branch without one is blocked.
 func (e *ensuring) leave(ctx context.Context, pr *github.PullRequest, head *github.Commit) (Proposal, error) {
+	if pr == nil {
+		return Proposal{}, &Blocked{e.branch, "it ends in a commit that is not ours (" + short(head.GetSHA()) + ")"}
+	}
 	p := proposal(e.branch, pr)
 	p.State, p.Commit = Foreign, head.GetSHA()
-	if pr == nil {
-		return p, nil
-	}
 	_, err := e.Comment(ctx, pr.GetNumber(), "foreign", foreignComment)
 	return p, err
 }
@@ -228,21 +304,27 @@ func proposal(branch string, pr *github.PullRequest) Proposal {
 	return p
 }
 
-// Find looks up the pull request of a branch of this repository, whatever its
-// state: an open one before a merged one before a closed one.
-func (r *Repo) Find(ctx context.Context, branch string) (p Proposal, found bool, err error) {
-	if err := checkBranch(branch); err != nil {
-		return Proposal{}, false, err
+// Find looks up the pull request of a change, under whatever name of its branch, and
+// whatever its state: an open one before a merged one before a closed one.
+func (r *Repo) Find(ctx context.Context, c Change) (p Proposal, found bool, err error) {
+	for c.Try = 0; ; c.Try++ {
+		pr, _, err := r.find(ctx, c.Branch(), c.Base)
+		if err != nil || pr != nil {
+			return proposal(c.Branch(), pr), pr != nil, err
+		}
+		if c.Try == 0 {
+			continue // a name that leaves no room for its branch has none
+		}
+		if _, exists, err := r.ref(ctx, c.Branch()); err != nil || !exists || c.Try == tries {
+			return Proposal{}, false, err
+		}
 	}
-	pr, err := r.find(ctx, branch)
-	if err != nil || pr == nil {
-		return Proposal{}, false, err
-	}
-	return proposal(branch, pr), true, nil
 }
 
-// find never matches by commit, and never a fork's branch of the same name.
-func (r *Repo) find(ctx context.Context, branch string) (*github.PullRequest, error) {
+// find looks up the pull request from a branch into base, and an open one from it
+// into another branch. It never matches by commit, and never a fork's branch of the
+// same name.
+func (r *Repo) find(ctx context.Context, branch, base string) (best, other *github.PullRequest, err error) {
 	rank := func(pr *github.PullRequest) int {
 		switch {
 		case pr.GetState() == "open":
@@ -252,21 +334,26 @@ func (r *Repo) find(ctx context.Context, branch string) (*github.PullRequest, er
 		}
 		return 1
 	}
-	var best *github.PullRequest
 	opts := &github.PullRequestListOptions{Head: r.owner + ":" + branch, State: "all", ListOptions: github.ListOptions{PerPage: 100}}
 	for {
 		page, res, err := r.client.PullRequests.List(ctx, r.owner, r.name, opts)
 		if err != nil {
-			return nil, r.explain("cannot look up the pull request of branch "+branch, err)
+			return nil, nil, r.explain("cannot look up the pull request of branch "+branch, err)
 		}
 		for _, pr := range page {
 			ours := pr.GetHead().GetRef() == branch && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name)
+			if ours && pr.GetBase().GetRef() != base {
+				if pr.GetState() == "open" {
+					other = pr
+				}
+				continue
+			}
 			if ours && (best == nil || rank(pr) > rank(best) || rank(pr) == rank(best) && pr.GetNumber() > best.GetNumber()) {
 				best = pr
 			}
 		}
 		if res.NextPage == 0 {
-			return best, nil
+			return best, other, nil
 		}
 		opts.Page = res.NextPage
 	}
@@ -283,7 +370,7 @@ func (r *Repo) OpenProposals(ctx context.Context, operation string) ([]Proposal,
 			return nil, r.explain("cannot list the open pull requests", err)
 		}
 		for _, pr := range page {
-			if branch := pr.GetHead().GetRef(); strings.HasPrefix(branch, branches+operation+"/") && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name) {
+			if branch := pr.GetHead().GetRef(); (strings.HasPrefix(branch, branches+operation+"/") || strings.HasPrefix(branch, elsewhere+operation+"-")) && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name) {
 				list = append(list, proposal(branch, pr))
 			}
 		}

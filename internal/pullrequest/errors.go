@@ -54,6 +54,16 @@ func (c *Conflict) Error() string {
 // ExitCode is 3: the step was not done, and running again decides it.
 func (c *Conflict) ExitCode() int { return 3 }
 
+// Blocked says that a branch cannot be used for a change, and what is in the way.
+type Blocked struct{ Branch, By string }
+
+func (b *Blocked) Error() string {
+	return fmt.Sprintf("branch %s cannot be used: %s", b.Branch, b.By)
+}
+
+// ExitCode is 3: the step was not done.
+func (b *Blocked) ExitCode() int { return 3 }
+
 // explain turns what went wrong into a sentence. what says what was tried.
 func (r *Repo) explain(what string, err error) error {
 	if err == nil {

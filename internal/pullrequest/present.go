@@ -75,7 +75,7 @@ func (e *ensuring) open(ctx context.Context) (pr *github.PullRequest, opened boo
 		Title: &e.c.Title, Body: &body, Head: &e.branch, Base: &e.c.Base,
 	}
 	look := func() (bool, error) {
-		pr, err = e.find(ctx, e.branch)
+		pr, _, err = e.find(ctx, e.branch, e.c.Base)
 		if err == nil && pr != nil && pr.GetState() != "open" {
 			err = errRaced // somebody has closed it meanwhile
 		}

@@ -102,6 +102,46 @@ func (r *Repo) History(ctx context.Context, commit, path string, since time.Time
 	return ids, nil
 }
 
+// Ancestor is a commit and when it was made.
+type Ancestor struct {
+	ID string
+	At time.Time
+}
+
+// FirstParents returns a commit and those before it along first parents, the newest
+// first, down to the first that was made before a time. It returns none where that
+// is more than limit commits away, or further than GitHub's first page tells.
+func (r *Repo) FirstParents(ctx context.Context, commit string, until time.Time, limit int) (line []Ancestor, err error) {
+	list, _, err := r.client.Repositories.ListCommits(ctx, r.owner, r.name, &github.CommitsListOptions{SHA: commit, ListOptions: github.ListOptions{PerPage: 100}})
+	if err != nil {
+		return nil, r.explain("cannot read the history of "+short(commit), err)
+	}
+	byID := map[string]*github.RepositoryCommit{}
+	for _, c := range list {
+		byID[c.GetSHA()] = c
+	}
+	for id := commit; len(line) < limit; {
+		c, known := byID[id]
+		if !known {
+			return nil, nil
+		}
+		at := c.GetCommit().GetCommitter().GetDate().Time
+		line = append(line, Ancestor{id, at})
+		if at.Before(until) || at.Equal(until) || len(c.Parents) == 0 {
+			return line, nil
+		}
+		id = c.Parents[0].GetSHA()
+	}
+	return nil, nil
+}
+
+// Link reports whether something else than a folder is at a path: a symbolic link,
+// a submodule or a file.
+func (r *Repo) Link(ctx context.Context, commit, path string) (what string, is bool) {
+	e, found, err := r.lookup(ctx, commit, path)
+	return e.kind(), err == nil && found && !e.folder()
+}
+
 // ReadDir returns the names of what a folder of a commit holds, sorted, without
 // its folders; none when there is no such folder.
 func (r *Repo) ReadDir(ctx context.Context, commit, path string) ([]string, error) {
@@ -153,6 +193,19 @@ func (r *Repo) lookup(ctx context.Context, commit, path string) (entry, bool, er
 		at = entries[i]
 	}
 	return at, true, nil
+}
+
+// below is lookup for a path that may be below something that is no folder and is
+// cleared: then nothing is there.
+func (r *Repo) below(ctx context.Context, commit, path string, clear []string) (entry, bool, error) {
+	for _, c := range clear {
+		if strings.HasPrefix(path, c+"/") {
+			if e, found, err := r.lookup(ctx, commit, c); err != nil || !found || !e.folder() {
+				return entry{}, false, err
+			}
+		}
+	}
+	return r.lookup(ctx, commit, path)
 }
 
 // tree lists a tree, given its own id or that of a commit. Both name content,

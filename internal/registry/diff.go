@@ -11,38 +11,67 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
 )
 
-// Diff judges what a change does to registry and archive, from the base that
-// it is to be merged into: a signer's key is for ever, a signer leaves only
-// into the archive, the archive only grows and only by what left, and one
-// change does one thing. It judges the change alone: head must pass Parse and
-// Validate too. An entry of the base that can verify nothing may be repaired
-// or dropped at will.
-func Diff(base *Registry, baseArchive *Archive, head *Registry, headArchive *Archive) []finding.Finding {
-	d := &differ{base: base, head: head, baseArchive: baseArchive, headArchive: headArchive}
+// Edits judges a change that makes no move (package record), from the base that it
+// is to be merged into. What it may change is listed here, and nothing else may
+// change: formatting, the container, the members beside the list; of an entry its
+// description, its dates and its x- members, the spelling of member names and the
+// encoding of the key; the KMS key of a public key, and one more alias, each with a
+// warning. An entry of the base that can verify nothing may be repaired or dropped.
+// A base without any signer is the exception: its first registry is a person's.
+func Edits(base *Registry, baseArchive *Archive, head *Registry, headArchive *Archive) []finding.Finding {
+	d := &differ{head: head, headArchive: headArchive}
+	first := len(base.Signers)+len(baseArchive.Retired) == 0
 	for _, was := range base.Signers {
-		if !was.verifies() {
-			continue
-		}
-		if is, kept := head.own(was.ID); kept {
+		is, kept := head.own(was.ID)
+		switch {
+		case kept && was.verifies():
 			d.kept(was, is)
-			continue
-		}
-		d.removed++
-		if now, ok := headArchive.Find(was.ID); !ok || now.ID != was.ID {
+		case kept:
+			d.warn(RuleEntryRepaired, is, "signer %s could verify nothing before this change: review its key like that of a new signer", Quote(was.ID))
+		case was.verifies():
 			d.add(RuleRemovedSigner, 1, 1, "signer %s is removed and not archived: every event it signed would become unverifiable. Let finalize move it to the archive with its boundary", Quote(was.ID))
 		}
 	}
 	for _, is := range head.Signers {
-		if was, old := base.own(is.ID); !old || !was.verifies() {
-			d.added++
-			d.returned(is)
+		if _, old := base.own(is.ID); old || first || is.ID == "" {
+			continue
+		}
+		if was, archived := baseArchive.Find(is.ID); archived {
+			d.add(RuleReturnedSigner, is.Line, is.Col, "signer %s was retired by rotation %s and comes back without a move; only the rollback action brings an archived signer back, so that the record says who, when and why", Quote(is.ID), Quote(was.Rotation))
+			continue
+		}
+		d.add(RuleNoRecord, is.Line, is.Col, "signer %s is added without a rotation record, so nobody knows who published it, when and why. Let add-signer publish it; without GitHub: add-signer --public-key-path=<file> --signer-id=%s --reason=<why> --write-files=true, which edits the files of this checkout", Quote(is.ID), Quote(is.ID))
+	}
+	d.archiveGrows(baseArchive, 0)
+	if d.widened > 1 || d.widened == 1 && d.edited > 0 {
+		d.add(RuleOneOperation, 1, 1, "the change gives %d more aliases and edits %d entries otherwise; one pull request adds one alias and does nothing else, so that it can be judged and undone alone", d.widened, d.edited)
+	}
+	return d.findings
+}
+
+// Mismatches says where a change differs from what its move makes of the base, by
+// value: only formatting is free. Items of the archive that were there before stay
+// as they are, byte for byte.
+func Mismatches(want *Registry, wantArchive *Archive, head *Registry, headArchive *Archive, gained int) []finding.Finding {
+	d := &differ{head: head, headArchive: headArchive}
+	d.archiveGrows(wantArchive, gained)
+	for _, x := range want.Signers {
+		if is, ok := head.own(x.ID); !ok {
+			d.add(RuleMoveMismatch, 1, 1, "signer %s is in the registry after the move that the record gains, and it is not here", Quote(x.ID))
+		} else if !sameJSON(x.Source, is.Source) {
+			d.add(RuleMoveMismatch, is.Line, is.Col, "the entry of signer %s differs from what the move makes of it; edit entries in a change of their own", Quote(x.ID))
 		}
 	}
-	d.archive()
-	if ops := d.added + d.removed + d.widened; ops > 1 || ops == 1 && d.edited > 0 {
-		if len(base.Signers)+len(baseArchive.Retired) > 0 {
-			d.add(RuleOneOperation, 1, 1, "the change adds %d signer(s), removes %d, gives %d more aliases and edits %d otherwise; one pull request does one of these, so that each step can be judged and undone alone", d.added, d.removed, d.widened, d.edited)
+	for _, is := range head.Signers {
+		if _, ok := want.own(is.ID); !ok {
+			d.add(RuleMoveMismatch, is.Line, is.Col, "signer %s is not in the registry after the move that the record gains, and it is here", Quote(is.ID))
 		}
+	}
+	if len(d.findings) == 0 && (want.Container != head.Container || !sameJSON(string(want.Bytes()), string(head.Bytes()))) {
+		d.add(RuleMoveMismatch, 1, 1, "the registry differs from what the move makes of it, in the order of its entries or beside them; change that in a pull request of its own")
+	}
+	if len(d.findings) == 0 && !sameJSON(string(wantArchive.Bytes()), string(headArchive.Bytes())) && len(wantArchive.Bytes())+len(headArchive.Bytes()) > 0 {
+		d.inArchive(RuleMoveMismatch, 1, 1, "the archive differs from what the move makes of it; change that in a pull request of its own")
 	}
 	return d.findings
 }
@@ -56,30 +85,31 @@ func (r *Registry) own(id string) (Signer, bool) {
 	return r.Signers[i], true
 }
 
-// verifies tells whether an entry speaks for anything.
+// verifies tells whether an entry can verify anything.
 func (s Signer) verifies() bool {
 	return s.ID != "" && (!s.Key.IsZero() || s.Algorithm == pubkey.HMACSHA256)
 }
 
 type differ struct {
-	base, head               *Registry
-	baseArchive, headArchive *Archive
-	added, removed, widened  int
-	edited                   int // entries with other metadata
-	findings                 []finding.Finding
+	head            *Registry
+	headArchive     *Archive
+	widened, edited int // aliases added, entries with other metadata
+	findings        []finding.Finding
 }
 
 func (d *differ) add(rule string, line, col int, format string, args ...any) {
 	d.findings = append(d.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: d.head.Name, Line: line, Col: col, Message: fmt.Sprintf(format, args...)})
 }
 
+func (d *differ) inArchive(rule string, line, col int, format string, args ...any) {
+	d.findings = append(d.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: d.headArchive.Name, Line: line, Col: col, Message: fmt.Sprintf(format, args...)})
+}
+
 func (d *differ) warn(rule string, at Signer, format string, args ...any) {
 	d.findings = append(d.findings, finding.Finding{Rule: rule, Severity: finding.Warning, File: d.head.Name, Line: at.Line, Col: at.Col, Message: fmt.Sprintf(format, args...)})
 }
 
-// kept wants the parts of a kept signer that decide verification to be the
-// same. A further alias and another KMS key are allowed and shown; the rest of
-// an entry may change.
+// kept wants the parts of a kept entry that decide anything to be the same.
 func (d *differ) kept(was, is Signer) {
 	what := ""
 	switch {
@@ -87,11 +117,13 @@ func (d *differ) kept(was, is Signer) {
 		what = "algorithm"
 	case was.Key.Fingerprint() != is.Key.Fingerprint():
 		what = "public key"
-	case was.Key.IsZero() && was.KMSKeyID != "" && was.KMSKeyID != is.KMSKeyID:
+	case was.Key.IsZero() && KeyID(was.KMSKeyID) != KeyID(is.KMSKeyID):
 		what = "KMS key"
+	case was.Rotation != is.Rotation:
+		what = "rotation"
 	}
 	if what != "" {
-		d.add(RuleKeyChanged, is.Line, is.Col, "the %s of signer %s changes; an id stands for one key for ever. Add a new signer under a new id instead", what, Quote(was.ID))
+		d.add(RuleKeyChanged, is.Line, is.Col, "the %s of signer %s changes; an id is one key for ever. Add a new signer under a new id instead", what, Quote(was.ID))
 	}
 	for _, alias := range was.Aliases {
 		if !slices.Contains(is.Aliases, alias) {
@@ -105,7 +137,7 @@ func (d *differ) kept(was, is Signer) {
 		}
 	}
 	if len(more) > 0 {
-		d.widened++
+		d.widened += len(more)
 		d.warn(RuleAliasAdded, is, "rows that name %s count from now on if the key of signer %s has signed them; an alias is an id and stays. Approve it if the service writes that id", strings.Join(more, ", "), Quote(was.ID))
 	}
 	if what == "" && was.KMSKeyID != is.KMSKeyID {
@@ -116,47 +148,29 @@ func (d *differ) kept(was, is Signer) {
 	}
 }
 
-// sameJSON tells whether two texts hold the same value.
+// sameJSON reports whether two texts hold the same value.
 func sameJSON(a, b string) bool {
 	var x, y any
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// returned lets an archived signer come back only as it was. That a
-// compromised one never does is for Validate to say.
-func (d *differ) returned(is Signer) {
-	if was, archived := d.baseArchive.Find(is.ID); archived && (is.ID != was.ID || is.Source != was.Source) {
-		d.add(RuleReturnedSigner, is.Line, is.Col, "signer %s was retired by rotation %s and comes back changed; only a rollback brings an archived entry back, byte for byte", Quote(is.ID), Quote(was.Rotation))
-	}
-}
-
-// archive wants every item of the base to stand in the head, in the same
-// order, and every new one to be an entry that this change takes out of the
-// registry: an archived key is trusted up to its boundary, so nobody may slip
-// one in. A rollback leaves the item where it is: the entry in the registry
-// counts for more.
-func (d *differ) archive() {
-	was, is := d.baseArchive.Retired, d.headArchive.Retired
-	report := func(rule string, line, col int, format string, args ...any) {
-		d.findings = append(d.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: d.headArchive.Name, Line: line, Col: col, Message: fmt.Sprintf(format, args...)})
-	}
-	same := 0
-	for same < len(was) && same < len(is) && was[same].item == is[same].item {
-		same++
-	}
-	for i, item := range was[same:] {
-		report(RuleArchiveRewrite, 1, 1, "archive item %d (%s) is changed, moved or removed; the archive only grows", same+i+1, Quote(item.ID))
-	}
-	for _, item := range is[same:] {
-		from, ok := d.base.own(item.ID)
-		_, stays := d.head.own(item.ID)
+// archiveGrows wants the archive to hold the items of want: all but the last
+// gained ones byte for byte, those by value, and the entry in them byte for byte.
+func (d *differ) archiveGrows(want *Archive, gained int) {
+	was, is := want.Retired, d.headArchive.Retired
+	for i, item := range was {
+		isNew := i >= len(was)-gained
 		switch {
-		case !stays && slices.ContainsFunc(was[same:], func(w Retired) bool { return w.ID == item.ID }):
-			// archive-rewrite speaks of it
-		case !ok || stays:
-			report(RuleUnarchivedEntry, item.Line, item.Col, "the archive gains signer %s, which this change does not take out of the registry; an archived key is trusted up to its boundary, so it must have been a registered one", Quote(item.ID))
-		case from.Source != item.Source:
-			report(RuleUnarchivedEntry, item.Line, item.Col, "the archived entry of signer %s is not the one that was removed, byte for byte", Quote(item.ID))
+		case i >= len(is) && isNew:
+			d.inArchive(RuleMoveMismatch, 1, 1, "the move archives signer %s, and the archive does not gain it", Quote(item.ID))
+		case i >= len(is) || !isNew && is[i].item != item.item:
+			d.inArchive(RuleArchiveRewrite, 1, 1, "archive item %d (%s) is changed, moved or removed; the archive only grows", i+1, Quote(item.ID))
+			return
+		case isNew && (is[i].Source != item.Source || !sameJSON(is[i].item, item.item)):
+			d.inArchive(RuleMoveMismatch, is[i].Line, is[i].Col, "the item of signer %s is not the one that the move makes: boundary %d (%s), state %s, time, reason, rotation and entry are the record's and the registry's", Quote(item.ID), item.Boundary.Position, item.Boundary.Digest, item.State)
 		}
+	}
+	for _, item := range is[min(len(was), len(is)):] {
+		d.inArchive(RuleUnarchivedEntry, item.Line, item.Col, "the archive gains signer %s, and no record gains a move that archives it; only finalize, rollback and compromise archive a signer", Quote(item.ID))
 	}
 }

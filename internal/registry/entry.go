@@ -26,6 +26,20 @@ var (
 
 func extension(name string) bool { return strings.HasPrefix(name, "x-") }
 
+var keyARN = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/(?:mrk-)?[0-9a-f-]{1,128}$`)
+
+// IsKeyARN reports whether a text is the full ARN of a KMS key in its one
+// spelling (AWS KMS Developer Guide, "Key identifiers"): no alias, no bare id.
+func IsKeyARN(text string) bool { return keyARN.MatchString(text) }
+
+// KeyID is the part of a key's ARN that tells keys apart: the members of a
+// multi-Region family share it. Of another text it is the text in lower case,
+// without spaces.
+func KeyID(arn string) string {
+	arn = strings.ToLower(strings.TrimSpace(arn))
+	return arn[strings.LastIndexByte(arn, '/')+1:]
+}
+
 var idGrammar = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$`)
 
 // CheckID says what is wrong with a signer id, "" if nothing is. Ids may be
@@ -227,6 +241,8 @@ func (c *checker) key(s *Signer, v, keyText *jsondoc.Value) {
 			c.find(RuleHMACEntry, keyText.Start, "an HMAC signer has no public key, and its secret must never stand here; name the key by \"kmsKeyId\"")
 		} else if s.KMSKeyID == "" {
 			c.find(RuleHMACEntry, v.Start, "an HMAC signer needs \"kmsKeyId\", the key that can check its signatures")
+		} else if !IsKeyARN(s.KMSKeyID) {
+			c.find(RuleKeyARN, v.Start, "the \"kmsKeyId\" of an HMAC signer must be the full ARN of its key, arn:aws:kms:<region>:<account>:key/<id> in lower case: an alias, a bare key id or another spelling may come to mean another key, or hide that it is the same one; %s is none", Quote(s.KMSKeyID))
 		}
 		return
 	}

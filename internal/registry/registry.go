@@ -51,6 +51,10 @@ const (
 	RuleUnarchivedEntry = "unarchived-entry"
 	RuleAliasAdded      = "alias-added"
 	RuleKMSKeyChanged   = "kms-key-changed"
+	RuleKeyARN          = "kms-key-arn"
+	RuleNoRecord        = "signer-without-record"
+	RuleEntryRepaired   = "entry-repaired"
+	RuleMoveMismatch    = "move-mismatch"
 )
 
 // MaxSigners bounds registry and archive, each; MaxAliases bounds an entry.

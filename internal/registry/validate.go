@@ -43,7 +43,7 @@ func Validate(r *Registry, a *Archive, now time.Time) []finding.Finding {
 		}
 		key := p.Key.Fingerprint()
 		if p.Algorithm == pubkey.HMACSHA256 {
-			key = p.KMSKeyID
+			key = KeyID(p.KMSKeyID)
 		}
 		if key == "" {
 			continue

@@ -10,7 +10,7 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
-	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 // Bounds of what a summary lists of one rule: at once, and folded. The JSON
@@ -195,7 +195,7 @@ type FindingsFile struct {
 }
 
 // Findings is the report file of a validation.
-func Findings(verdict string, f *registry.Files, fs []finding.Finding) FindingsFile {
+func Findings(verdict string, f record.Files, fs []finding.Finding) FindingsFile {
 	return FindingsFile{
 		Version: 1, Verdict: verdict, Signers: len(f.Registry.Signers), RegistrySHA256: f.Registry.SHA256(), ArchiveSHA256: f.Archive.SHA256(),
 		Findings: append([]finding.Finding{}, fs...),

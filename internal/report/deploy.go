@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 // StepFile is the report file of an action that changes what is published or
@@ -33,7 +33,7 @@ type StepFile struct {
 }
 
 // NewStepFile begins the report of an action with what is published.
-func NewStepFile(action string, dryRun bool, commit string, f rotation.Files) StepFile {
+func NewStepFile(action string, dryRun bool, commit string, f record.Files) StepFile {
 	return StepFile{
 		Version: 1, Action: action, DryRun: dryRun,
 		BaseCommit: commit, RegistrySHA256: f.Registry.SHA256(), ArchiveSHA256: f.Archive.SHA256(), Findings: []finding.Finding{},

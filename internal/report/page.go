@@ -17,8 +17,8 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // Evidence is everything that an evidence page can show. What is missing is
@@ -417,51 +417,59 @@ func (p *page) rotations(all []Status) {
 		}
 		add("phase", string(s.Phase), false)
 		if rec := s.record; rec != nil {
-			if out := rec.Outgoing; out != nil {
+			is, by := rec.State(), rec.Opening().Made()
+			if out := is.Outgoing; out != nil {
 				add("outgoing signer", out.ID, true)
 				add("its fingerprint", out.Fingerprint, true)
 			}
-			add("incoming signer", rec.Incoming.ID, true)
-			add("its algorithm", string(rec.Incoming.Algorithm), false)
-			add("its fingerprint", rec.Incoming.Fingerprint, true)
-			add("its KMS key", rec.Incoming.KMSKeyARN, true)
-			add("who", rec.Actor, false)
-			add("when", stamp(rec.CreatedAt), false)
-			add("why", rec.Reason, false)
-			if rec.RunURL != "" {
-				part.Facts = append(part.Facts, fact{Name: "opened by run", Text: visible(rec.RunURL), URL: address(rec.RunURL)})
+			if in := is.Incoming; in != nil {
+				add("incoming signer", in.ID, true)
+				add("its algorithm", string(in.Algorithm), false)
+				add("its fingerprint", in.Fingerprint, true)
+				add("its KMS key", in.KMSKeyARN, true)
 			}
-			if rec.Possession != nil {
+			add("who", by.Actor, false)
+			add("when", stamp(by.At), false)
+			add("why", by.Reason, false)
+			if by.RunURL != "" {
+				part.Facts = append(part.Facts, fact{Name: "opened by run", Text: visible(by.RunURL), URL: address(by.RunURL)})
+			}
+			if open := record.Find[*record.Open](*rec); open != nil && open.Possession != nil {
 				add("proof of possession", "the record holds a challenge that the key has signed; it can be checked offline", false)
 			}
 			for _, wait := range []struct {
 				name string
-				long rotation.Duration
-			}{{"overlap", rec.Policy.Overlap}, {"propagation", rec.Policy.Propagation}, {"drain", rec.Policy.Drain}} {
+				long record.Duration
+			}{{"overlap", is.Policy.Overlap}, {"propagation", is.Policy.Propagation}, {"drain", is.Policy.Drain}} {
 				if wait.long > 0 {
 					add(wait.name, duration(time.Duration(wait.long)), false)
 				}
 			}
-			if rec.PullRequest > 0 {
-				add("published by pull request", fmt.Sprintf("#%d", rec.PullRequest), false)
-			}
-			if back := rec.Rollback; back != nil {
-				add(visible(back.Mode)+" by", back.Actor+", "+stamp(back.At), false)
-				add(visible(back.Mode)+" because", back.Reason, false)
-				if back.Compromised != nil {
-					add("compromised signer", back.Compromised.ID, true)
-					add("its fingerprint", back.Compromised.Fingerprint, true)
+			for _, m := range rec.Moves {
+				made := func(what string) {
+					add(what+" by", m.Made().Actor+", "+stamp(m.Made().At), false)
+					add(what+" because", m.Made().Reason, false)
 				}
-				if back.Boundary != nil {
-					add("trusted up to", fmt.Sprintf("%d:%s", back.Boundary.Position, back.Boundary.Digest), true)
-				}
-			}
-			if judged := rec.Judged(); judged != nil {
-				add("retirement judged", fmt.Sprintf("%s, on %s", stamp(judged.EvaluatedAt), count(judged.Evidence.Events, "event")), false)
-				add("with head", judged.Evidence.Head, true)
-				add("with registry", judged.Evidence.RegistrySHA256, true)
-				if len(s.Gates) == 0 {
-					s.Gates = judged.Gates
+				switch m := m.(type) {
+				case *record.RollBack:
+					made("rollback")
+				case *record.Withdraw:
+					made("withdrawal")
+				case *record.Compromise:
+					made("compromise")
+					add("compromised signer", m.Signer.ID, true)
+					add("its fingerprint", m.Signer.Fingerprint, true)
+					add("trusted up to", fmt.Sprintf("%d:%s", m.Boundary.Position, m.Boundary.Digest), true)
+				case *record.Retire:
+					if m.PublishedIn > 0 {
+						add("published by pull request", fmt.Sprintf("#%d", m.PublishedIn), false)
+					}
+					add("retirement judged", fmt.Sprintf("%s, on %s", stamp(m.At), count(m.Evidence.Events, "event")), false)
+					add("with head", m.Evidence.Head, true)
+					add("with registry", m.Evidence.RegistrySHA256, true)
+					if len(s.Gates) == 0 {
+						s.Gates = m.Gates
+					}
 				}
 			}
 		}
@@ -485,8 +493,8 @@ func (p *page) rotations(all []Status) {
 	}
 }
 
-var gateTones = map[rotation.GateState]string{
-	rotation.Passed: "ok", rotation.Waiting: "open", rotation.Against: "bad", rotation.Unproven: "open", rotation.Off: "quiet",
+var gateTones = map[record.GateState]string{
+	record.Passed: "ok", record.Waiting: "open", record.Against: "bad", record.Unproven: "open", record.Off: "quiet",
 }
 
 func (p *page) rehearsal(e Evidence) {

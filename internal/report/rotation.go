@@ -6,27 +6,29 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // Status is a rotation with its gates, as finalize found it.
 type Status struct {
-	Rotation    string           `json:"rotation"`
-	Phase       rotation.Phase   `json:"phase"`
-	DueAt       time.Time        `json:"dueAt,omitzero"`
-	Gates       []rotation.Gate  `json:"gates"`
-	Boundary    *rotation.Mark   `json:"boundary,omitempty"`
-	PullRequest string           `json:"pullRequest,omitempty"`
-	Next        string           `json:"-"` // what is to be done next, where that is known better than from the gates
-	Refused     bool             `json:"-"` // a person has closed the pull request or taken over its branch
-	record      *rotation.Record // for texts only
+	Rotation    string         `json:"rotation"`
+	Phase       record.Phase   `json:"phase"`
+	DueAt       time.Time      `json:"dueAt,omitzero"`
+	Gates       []record.Gate  `json:"gates"`
+	Boundary    *record.Mark   `json:"boundary,omitempty"`
+	PullRequest string         `json:"pullRequest,omitempty"`
+	Next        string         `json:"-"` // what is to be done next, where that is known better than from the gates
+	Refused     bool           `json:"-"` // a person has closed the pull request or taken over its branch
+	record      *record.Record // for texts only
+	over        bool           // nothing is left to be judged
 }
 
 // NewStatus is the status of one rotation.
-func NewStatus(r rotation.Record, a rotation.Assessment) Status {
-	s := Status{Rotation: r.ID, Phase: a.Phase, DueAt: a.DueAt, Gates: a.Gates, record: &r}
+func NewStatus(r record.Record, a rotation.Assessment) Status {
+	s := Status{Rotation: r.ID, Phase: a.Phase, DueAt: a.DueAt, Gates: a.Gates, record: &r, over: len(a.Gates) == 0}
 	if s.Gates == nil {
-		s.Gates = []rotation.Gate{}
+		s.Gates = []record.Gate{}
 	}
 	if len(a.Gates) > 0 && a.Boundary.Position > 0 {
 		s.Boundary = &a.Boundary
@@ -40,13 +42,13 @@ type Rotations struct {
 	Rotations []Status `json:"rotations"`
 }
 
-var gateMarks = map[rotation.GateState]string{
-	rotation.Passed: "✔ passed", rotation.Waiting: "… waiting", rotation.Against: "✖ against", rotation.Unproven: "? not proven", rotation.Off: "– off",
+var gateMarks = map[record.GateState]string{
+	record.Passed: "✔ passed", record.Waiting: "… waiting", record.Against: "✖ against", record.Unproven: "? not proven", record.Off: "– off",
 }
 
 // gateMark is a state as people read it; a state that is not known here never
 // reads as passed.
-func gateMark(s rotation.GateState) string {
+func gateMark(s record.GateState) string {
 	if m, ok := gateMarks[s]; ok {
 		return m
 	}
@@ -64,8 +66,9 @@ func Gates(statuses []Status, trusting []finding.Finding) string {
 	for _, s := range statuses {
 		h := headlineOf(s)
 		fmt.Fprintf(&b, "## %s Rotation %s: %s\n\n", h.Mark, code(s.Rotation), text(h.Text))
-		if s.record != nil && s.record.Outgoing != nil {
-			fmt.Fprintf(&b, "From signer %s to %s, opened %s by %s.\n\n", code(s.record.Outgoing.ID), code(s.record.Incoming.ID), stamp(s.record.CreatedAt), code(s.record.Actor))
+		if s.record != nil && s.record.State().Outgoing != nil {
+			is, by := s.record.State(), s.record.Opening().Made()
+			fmt.Fprintf(&b, "From signer %s to %s, opened %s by %s.\n\n", code(is.Outgoing.ID), code(is.Incoming.ID), stamp(by.At), code(by.Actor))
 		}
 		if next := advise(s); next != "" {
 			fmt.Fprintf(&b, "**What to do next.** %s", text(next))
@@ -79,7 +82,7 @@ func Gates(statuses []Status, trusting []finding.Finding) string {
 	return b.String()
 }
 
-func gates(b *strings.Builder, list []rotation.Gate) {
+func gates(b *strings.Builder, list []record.Gate) {
 	if len(list) == 0 {
 		return
 	}
@@ -94,18 +97,18 @@ func gates(b *strings.Builder, list []rotation.Gate) {
 func headlineOf(s Status) headline {
 	a, phase := rotation.Assessment{Gates: s.Gates}, visible(string(s.Phase))
 	switch {
-	case s.Phase == rotation.Compromised:
+	case s.Phase == record.CompromisedPhase:
 		return headline{"⚠", "open", phase}
-	case a.Count(rotation.Against) > 0:
+	case a.Count(record.Against) > 0:
 		return headline{"✖", "bad", "evidence against retiring the old signer"}
 	case !a.Due():
 		return headline{"…", "open", phase + ", waiting"}
-	case a.Count(rotation.Unproven) > 0:
+	case a.Count(record.Unproven) > 0:
 		return headline{"?", "open", "not proven"}
-	case s.Phase.Over():
-		return headline{"–", "quiet", phase}
 	case s.Phase == rotation.Proposed:
 		return headline{"…", "open", phase + ", to be reviewed"}
+	case s.over:
+		return headline{"–", "quiet", phase}
 	case s.Phase != rotation.Finalizable:
 		return headline{"?", "open", phase + ", not judged to the end"}
 	}
@@ -117,54 +120,12 @@ func advise(s Status) string {
 	if s.Next != "" {
 		return s.Next
 	}
-	for _, state := range []rotation.GateState{rotation.Against, rotation.Waiting, rotation.Unproven} {
-		for _, g := range s.Gates {
-			if g.State != state || g.ID == "G3" && state == rotation.Waiting {
-				continue
-			}
-			do := gateAdvice[g.ID][state]
-			if do == "" {
-				do = "Read the evidence below."
-			}
-			switch state {
-			case rotation.Against:
-				return fmt.Sprintf("Gate %s speaks against it: %s Nothing is archived until that is explained.", g.ID, do)
-			case rotation.Unproven:
-				return fmt.Sprintf("Gate %s is not proven: %s Until then this counts as could-not-tell, never as passed.", g.ID, do)
-			}
-			return fmt.Sprintf("Gate %s waits: %s", g.ID, do)
-		}
-	}
-	return ""
-}
-
-// gateAdvice is what to do about a gate that is not passed.
-var gateAdvice = map[string]map[rotation.GateState]string{
-	"G1": {
-		rotation.Waiting:  "nothing to do before the time that it names; finalize looks again on its own.",
-		rotation.Unproven: "set the clock right, of the database or of the runner.",
-	},
-	"G2": {rotation.Waiting: "deploy the incoming signer everywhere (guard-deploy stands before it), and find the writer that still uses the old one."},
-	"G3": {rotation.Against: "run verify-chain and look at the rows that it names."},
-	"G4": {
-		rotation.Unproven: "run verify-chain with this checkpoint-branch once, if it never ran; if it did, somebody has deleted the branch: restore it, since a lost checkpoint is no fresh start.",
-		rotation.Against:  "history before the checkpoint was cut off or rewritten, or this is another table: look at the rules truncated and checkpoint-mismatch.",
-	},
-	"G5": {
-		rotation.Waiting:  "nothing to do; CloudTrail delivers late, finalize asks again on its own.",
-		rotation.Against:  "find the system that still signs with the old key: the CloudTrail event that is named has its user and address. Deploy the current signer there.",
-		rotation.Unproven: "see that both signers name their own KMS key, that the trail records KMS events and that the role may call cloudtrail:LookupEvents and kms:GetPublicKey; a reviewed cloudtrail: off does without.",
-	},
-	"G6": {
-		rotation.Waiting:  "refresh the verifiers that are named.",
-		rotation.Unproven: "see that the verifiers that are named answer.",
-	},
-	"G7": {rotation.Waiting: "finish the other rotation or roll it back."},
+	return rotation.Advise(s.Gates)
 }
 
 // Proposal is what every pull request text names.
 type Proposal struct {
-	Record     rotation.Record
+	Record     record.Record
 	BaseCommit string
 	// The registry as it is and as it would be, SHA-256 in hex.
 	RegistryBefore, RegistryAfter string
@@ -172,17 +133,18 @@ type Proposal struct {
 	Settings [][2]string
 	Contacts []string
 	RunURL   string
-	// Verdict is a rollback's; Deploy is the signer that takes over from a
-	// compromised one.
+	// Verdict is a rollback's; Deploy is the signer to deploy after it, or the one
+	// that takes over from a compromised one.
 	Verdict, Deploy string
 }
 
-// AddSigner is the text of the pull request that publishes a signer.
+// AddSigner is the text of the pull request that publishes or promotes a signer.
 func AddSigner(p Proposal) string {
 	var b strings.Builder
-	in := p.Record.Incoming
-	if p.RegistryBefore == p.RegistryAfter && p.Record.Outgoing != nil {
-		fmt.Fprintf(&b, "Lets signer %s, which was published as a standby, replace signer %s. The registry stays as it is; this record begins the rotation.\n\n", code(in.ID), code(p.Record.Outgoing.ID))
+	is, by := p.Record.State(), p.Record.Last().Made()
+	in := *is.Incoming
+	if p.Record.Last().Kind() == record.Promoted {
+		fmt.Fprintf(&b, "Lets signer %s, which is published already, replace signer %s. The registry stays as it is; the record begins the rotation.\n\n", code(in.ID), code(is.Outgoing.ID))
 	} else {
 		fmt.Fprintf(&b, "Publishes signer %s. Nothing signs with it yet: publish before use, so that no verifier meets an unknown signer.\n\n", code(in.ID))
 	}
@@ -193,17 +155,18 @@ func AddSigner(p Proposal) string {
 	if in.KMSKeyARN != "" {
 		rows = append(rows, []string{"KMS key", code(in.KMSKeyARN)})
 	}
-	if out := p.Record.Outgoing; out != nil {
+	if out := is.Outgoing; out != nil {
 		rows = append(rows, []string{"replaces", code(out.ID)})
 	}
 	proof := "not given; compare the fingerprint with its owner before you approve"
+	open := record.Find[*record.Open](p.Record)
 	switch {
-	case p.Record.Possession != nil && in.Fingerprint != "":
+	case open != nil && open.Possession != nil && in.Fingerprint != "":
 		proof = "✔ the key signed a challenge, checked with the public key above"
-	case p.Record.Possession != nil:
+	case open != nil && open.Possession != nil:
 		proof = "✔ KMS made and checked a MAC of a challenge"
 	}
-	rows = append(rows, []string{"proof of possession", proof}, []string{"reason", text(p.Record.Reason)}, []string{"opened by", code(p.Record.Actor)})
+	rows = append(rows, []string{"proof of possession", proof}, []string{"reason", text(by.Reason)}, []string{"opened by", code(by.Actor)})
 	table(&b, []string{"", ""}, rows)
 	checklist(&b, p)
 	plan(&b, p)
@@ -218,7 +181,7 @@ func AddSigner(p Proposal) string {
 // checklist is what only a person can judge.
 func checklist(b *strings.Builder, p Proposal) {
 	b.WriteString("### Before you approve\n\n")
-	if p.Record.Incoming.Fingerprint != "" {
+	if p.Record.State().Incoming.Fingerprint != "" {
 		b.WriteString("- [ ] The fingerprint is that of the key which its owner, or the KMS console, shows.\n")
 	} else {
 		b.WriteString("- [ ] The KMS key is the one that its owner means: an HMAC key has no fingerprint to compare.\n")
@@ -227,22 +190,23 @@ func checklist(b *strings.Builder, p Proposal) {
 }
 
 func plan(b *strings.Builder, p Proposal) {
-	overlap := time.Duration(p.Record.Policy.Overlap)
+	is := p.Record.State()
+	overlap := time.Duration(is.Policy.Overlap)
 	b.WriteString("### Plan\n\n")
 	b.WriteString("1. Review and merge this pull request (rollback point: close it, nothing has changed).\n")
 	b.WriteString("2. Deploy with the settings below; `guard-deploy` refuses the deployment while the signer is not published")
-	if wait := time.Duration(p.Record.Policy.Propagation); wait > 0 {
+	if wait := time.Duration(is.Policy.Propagation); wait > 0 {
 		fmt.Fprintf(b, ", and for %s after the merge, in which it reaches the verifiers", duration(wait))
 	}
 	b.WriteString(".\n")
 	b.WriteString("3. Smoke test: `verify-chain` with `expect-signer`.\n")
-	if p.Record.Outgoing == nil {
+	if is.Outgoing == nil {
 		b.WriteByte('\n')
 		return
 	}
-	fmt.Fprintf(b, "4. Overlap of %s from the last event of the old signer; deployed right now, that ends at %s or later.\n", duration(overlap), stamp(p.Record.CreatedAt.Add(overlap)))
+	fmt.Fprintf(b, "4. Overlap of %s from the last event of the old signer; deployed right now, that ends at %s or later.\n", duration(overlap), stamp(p.Record.Last().Made().At.Add(overlap)))
 	b.WriteString("5. `finalize` opens the pull request that archives the old signer once its gates are passed. Until then, and after it, `rollback` goes back.\n\n")
-	if least := p.Record.Policy.Least(); overlap < least {
+	if least := is.Policy.Least(); overlap < least {
 		fmt.Fprintf(b, "> ⚠ The overlap is shorter than %s (allow-short-overlap).\n\n", duration(least))
 	}
 }
@@ -310,15 +274,15 @@ func Comment(s Status) string {
 // Finalize is the text of the pull request that archives a signer.
 func Finalize(p Proposal) string {
 	var b strings.Builder
-	out, in, _ := p.Record.Roles()
-	ret := p.Record.Judged()
+	is, ret := p.Record.State(), record.Find[*record.Retire](p.Record)
+	out, in := is.Leaving, is.Staying
 	fmt.Fprintf(&b, "Moves signer %s from the registry to the archive. Its events keep verifying up to position %s; anything that it signs after that is an alarm.\n\n", code(out.ID), number(ret.Boundary.Position))
 	table(&b, []string{"", ""}, [][]string{
 		{"retires", code(out.ID)}, {"stays", code(in.ID)},
 		{"cut-over", "position " + number(ret.Cutover.Position)},
 		{"boundary", fmt.Sprintf("position %s, digest %s", number(ret.Boundary.Position), code(ret.Boundary.Digest.String()))},
 		{"chain when evaluated", fmt.Sprintf("%s events, head %s", number(ret.Evidence.Events), code(ret.Evidence.Head))},
-		{"evaluated", stamp(ret.EvaluatedAt)},
+		{"evaluated", stamp(ret.At)},
 	})
 	b.WriteString("### Gates\n\n")
 	gates(&b, ret.Gates)
@@ -331,8 +295,8 @@ func Finalize(p Proposal) string {
 // Rollback is the text of the pull request that undoes a rotation.
 func Rollback(p Proposal) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Goes back to signer %s: %s.\n\n", code(p.Record.Outgoing.ID), text(p.Verdict))
-	fmt.Fprintf(&b, "Reason: %s\n\n", text(p.Record.Rollback.Reason))
+	fmt.Fprintf(&b, "Goes back to signer %s: %s.\n\n", code(p.Deploy), text(p.Verdict))
+	fmt.Fprintf(&b, "Reason: %s\n\n", text(p.Record.Last().Made().Reason))
 	b.WriteString("### What to do\n\n1. Merge this pull request. No gate stands in the way.\n2. Deploy with the settings below, cause an event, and run `verify-chain`: in its table of signers the last position must be this signer's. (`expect-signer` is for one that has never signed.)\n3. Leave the entry of the other signer as this pull request leaves it: its events must still be judged.\n\n")
 	settings(&b, p.Settings)
 	footer(&b, p)
@@ -344,15 +308,15 @@ func Rollback(p Proposal) string {
 // boundary, unread says why they are not known.
 func Compromise(p Proposal, affected []finding.Finding, total int64, unread string) string {
 	var b strings.Builder
-	back := p.Record.Rollback
+	back := record.Find[*record.Compromise](p.Record)
 	fmt.Fprintf(&b, "**The key of signer %s is in the wrong hands.** Its events count up to position %s; everything that it signed or signs after that is an alarm. Signer %s takes over.\n\n",
-		code(back.Compromised.ID), number(back.Boundary.Position), code(p.Deploy))
+		code(back.Signer.ID), number(back.Boundary.Position), code(p.Deploy))
 	table(&b, []string{"", ""}, [][]string{
-		{"declared by", code(back.Actor) + " " + stamp(back.At)}, {"reason", text(back.Reason)}, {"fingerprint", code(back.Compromised.Fingerprint)}, {"KMS key", code(back.Compromised.KMSKeyARN)},
+		{"declared by", code(back.Actor) + " " + stamp(back.At)}, {"reason", text(back.Reason)}, {"fingerprint", code(back.Signer.Fingerprint)}, {"KMS key", code(back.Signer.KMSKeyARN)},
 		{"boundary of trust", fmt.Sprintf("position %s, digest %s", number(back.Boundary.Position), code(back.Boundary.Digest.String()))},
 	})
 	b.WriteString("### What to do\n\n1. Merge this pull request now. No gate stands in the way.\n2. Deploy with the settings below.\n")
-	switch key := back.Compromised; {
+	switch key := back.Signer; {
 	case key.Fingerprint == "":
 		b.WriteString("3. Let nobody make another MAC: take `kms:GenerateMac` for the key away from every role. Never disable or destroy an HMAC key, or its history cannot be verified any more.\n")
 	case key.KMSKeyARN == "":

@@ -1,66 +1,40 @@
+// Package rotation judges the replacement of a signer: how far it is, which gates
+// are passed, whether a signer may be deployed, and whether a pull request is what
+// one move makes of its base. What moves there are is package record's.
+//
+// It refuses to take a missing piece of evidence for a good one: a gate is passed,
+// waiting, contradicted or unproven, and only when all are passed (or were switched
+// off by name) may a signer be retired. Time is an argument, and positions decide
+// before times do. Nothing is stored that could be derived, so a lost, repeated or
+// killed run changes nothing.
 package rotation
 
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
-	"github.com/agent-manager/audit-signer-rotation/internal/registry"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
-// Phase is where a rotation stands.
-type Phase string
-
-// The phases, in the order of a rotation that goes well.
+// The phases of a rotation that is under way, in the order of one that goes well;
+// record.Published is the one before Ready.
 const (
-	Proposed    Phase = "proposed"    // its pull request is not merged
-	Published   Phase = "published"   // the entry is on the default branch, unused
-	Ready       Phase = "ready"       // and verifiers have it: it may sign
-	Active      Phase = "active"      // the incoming signer signs, and old writers may still deliver
-	Draining    Phase = "draining"    // the newest event is the outgoing signer's
-	Retiring    Phase = "retired"     // the outgoing signer is quiet: the overlap runs, or a gate is open
-	Finalizable Phase = "finalizable" // every gate is passed
-	Archived    Phase = "archived"
-	Compromised Phase = "compromised"
-	RolledBack  Phase = "rolled-back"
-	Withdrawn   Phase = "withdrawn"
+	Proposed    record.Phase = "proposed" // its pull request is not merged
+	Ready       record.Phase = "ready"    // published, and verifiers have it: it may sign
+	Active      record.Phase = "active"   // the incoming signer signs, and old writers may still deliver
+	Draining    record.Phase = "draining" // the newest event is the outgoing signer's
+	Retiring    record.Phase = "retired"  // the outgoing signer is quiet: the overlap runs, or a gate is open
+	Finalizable record.Phase = "finalizable"
 )
-
-// Over tells whether nothing is left to be done for a rotation in phase p.
-func (p Phase) Over() bool {
-	return p == Archived || p == Compromised || p == RolledBack || p == Withdrawn
-}
-
-// GateState is what the evidence says about a gate.
-type GateState string
-
-// Missing evidence is Unproven, never Passed. Off gates were switched off by
-// an input that the report names.
-const (
-	Passed   GateState = "passed"
-	Waiting  GateState = "waiting"
-	Against  GateState = "against"
-	Unproven GateState = "unproven"
-	Off      GateState = "off"
-)
-
-// Gate is one condition of retirement.
-type Gate struct {
-	ID     string    `json:"id"`
-	Name   string    `json:"name"`
-	State  GateState `json:"state"`
-	Detail string    `json:"detail"`
-}
 
 // Facts are everything that a rotation's state follows from.
 type Facts struct {
-	Record   Record
-	Registry *registry.Registry
-	Archive  *registry.Archive
-	// InFlight are the ids of other rotations that are not over.
-	InFlight []string
-	// Report is a verification of the whole chain with Registry and Archive.
+	Record record.Record
+	Files  record.Files
+	// Report is a verification of the whole chain with Files.
 	Report *chain.Report
 	// CheckpointGiven says that Report was made with a checkpoint. LostCheckpoint
 	// says where one should have been and is none, "" if none was asked for.
@@ -109,11 +83,11 @@ type Trail struct {
 	// Problem says why the trail proves nothing, "" if it was read.
 	Problem string
 	// OldUses counts signatures by the outgoing key since the boundary, NewUses
-	// those by the incoming key, in the window up to To: the newest, there may be
+	// those by the incoming key, in the window from From to To: the newest, there may be
 	// more of either. The last one by the outgoing key has the id LastOldEvent, and
 	// was made by LastOldUser.
 	OldUses, NewUses          int
-	To                        time.Time
+	From, To                  time.Time
 	LastOldEvent, LastOldUser string
 }
 
@@ -126,18 +100,21 @@ const MaxSkew = 5 * time.Minute
 
 // Assessment is what the facts come to.
 type Assessment struct {
-	Phase Phase
-	Gates []Gate
+	Phase record.Phase
+	Gates []record.Gate
 	// Cutover is the incoming signer's first event, Boundary the outgoing
 	// signer's last.
-	Cutover  Cutover
-	Boundary Mark
+	Cutover  record.Cutover
+	Boundary record.Mark
 	// DueAt is when the overlap ends if the outgoing signer stays quiet.
 	DueAt time.Time
+
+	quietFrom  time.Time
+	old, fresh chain.SignerUse
 }
 
 // Count tells how many gates are in a state.
-func (a Assessment) Count(s GateState) int {
+func (a Assessment) Count(s record.GateState) int {
 	n := 0
 	for _, g := range a.Gates {
 		if g.State == s {
@@ -147,124 +124,74 @@ func (a Assessment) Count(s GateState) int {
 	return n
 }
 
-// PhaseWithoutChain is the phase as far as the files tell.
-func PhaseWithoutChain(r Record, reg *registry.Registry, arch *registry.Archive) Phase {
-	in, inRegistry := reg.Find(r.Incoming.ID)
-	was, inArchive := arch.Find(r.Incoming.ID)
-	switch {
-	case r.Rollback != nil && r.Rollback.Mode == ModeCompromise:
-		return Compromised
-	case r.Rollback != nil && inArchive && !inRegistry && was.Boundary.Position == 0:
-		return Withdrawn
-	case r.Rollback != nil:
-		return RolledBack
-	case inArchive && !inRegistry:
-		return Archived // a later rotation has retired the incoming signer too
-	case in.ID != r.Incoming.ID: // or none
-		return Withdrawn
-	case r.Outgoing == nil:
-		return Archived // nothing is replaced
-	}
-	if _, still := reg.Find(r.Outgoing.ID); still {
-		return Published
-	}
-	if was, _ := arch.Find(r.Outgoing.ID); was.State == registry.StateCompromised {
-		return Compromised
-	}
-	return Archived
-}
-
-// Evaluate derives phase and gates. Gate G3, that the chain verifies with the
-// files as they would be after the merge, needs a second verification: it is
-// Waiting here until the others are passed, and Prove settles it.
+// Evaluate derives phase and gates. That the chain verifies with the files as they
+// would be after the merge needs a second verification: that gate waits here until
+// the others are passed, and Prove settles it.
 func Evaluate(f Facts) Assessment {
-	a := Assessment{Phase: PhaseWithoutChain(f.Record, f.Registry, f.Archive)}
-	undone := f.Record.LeftBehind(f.Registry)
-	if a.Phase.Over() && !undone {
+	a := Assessment{Phase: f.Files.Phase(f.Record)}
+	if !f.Files.Unsettled(f.Record) {
 		return a
 	}
-	leaving, staying, since := f.Record.Roles()
-	old, fresh := f.Report.Use(leaving.ID), f.Report.Use(staying.ID)
-	a.Boundary = Mark{old.LastPosition, old.LastDigest}
-	begun := fresh.FirstCreatedAt
-	if undone {
+	s := f.Record.State()
+	a.old, a.fresh = f.Report.Use(s.Leaving.ID), f.Report.Use(s.Staying.ID)
+	a.Boundary = record.Mark{Position: a.old.LastPosition, Digest: a.old.LastDigest}
+	begun := a.fresh.FirstCreatedAt
+	if s.Stage == record.Back {
 		begun = nil // the signer that stays was there before
 	}
-	quietFrom := latest(old.LastCreatedAt, old.LastNotBefore, begun, &since, &f.MergedAt)
-	a.DueAt = quietFrom.Add(time.Duration(f.Record.Policy.Overlap))
-	if fresh.Events > 0 {
-		a.Cutover = Cutover{fresh.FirstPosition}
+	a.quietFrom = latest(a.old.LastCreatedAt, a.old.LastNotBefore, begun, &s.Since, &f.MergedAt)
+	a.DueAt = a.quietFrom.Add(time.Duration(s.Policy.Overlap))
+	if a.fresh.Events > 0 {
+		a.Cutover = record.Cutover{Position: a.fresh.FirstPosition}
 	}
 	switch {
-	case undone:
-	case fresh.Events == 0 && f.reach().State == Passed:
+	case s.Stage == record.Back:
+	case a.fresh.Events == 0 && f.reach().State == record.Passed:
 		a.Phase = Ready
-	case fresh.Events == 0:
-		a.Phase = Published
-	case old.LastPosition > fresh.LastPosition:
+	case a.fresh.Events == 0:
+		a.Phase = record.Published
+	case a.old.LastPosition > a.fresh.LastPosition:
 		a.Phase = Draining
-	case f.seen().Before(drained(f, fresh)):
+	case f.seen().Before(drained(f, a.fresh)):
 		a.Phase = Active
 	default:
 		a.Phase = Retiring
 	}
-	a.Gates = []Gate{
-		overlap(f, a, quietFrom),
-		quiet(f, old, fresh),
-		{"G3", "the chain verifies after the merge", Waiting, "checked once every other gate is passed"},
-		anchored(f),
-		f.Trail.Quiet(f.Now),
-		everywhere(f),
-		alone(f),
-		{"G8", "a person approves", Passed, "by merging the pull request; this tool never merges"},
-	}
-	if f.Report.Verdict != chain.Verified {
-		a.Gates[2].State = Against
-		a.Gates[2].Detail = fmt.Sprintf("the chain does not even verify with the files as they are: %d finding(s), see the report of verify-chain", f.Report.FindingsTotal)
-	}
+	a.Gates = judgeAll(f, a)
 	return a
 }
 
-// Ready tells whether every gate but G3 is passed or off.
+// Ready reports whether every gate is passed or off, but for the one that Prove
+// settles and the merge.
 func (a Assessment) Ready() bool {
 	for _, g := range a.Gates {
-		if g.ID != "G3" && g.State != Passed && g.State != Off {
+		if waits(g) || g.State == record.Against || g.State == record.Unproven {
 			return false
 		}
 	}
-	return len(a.Gates) > 0 && a.Gates[2].State == Waiting
+	return len(a.Gates) > 0
 }
 
-// Due tells whether nothing is waited for any more: what is missing then will
-// not come by itself. G3 waits for the others.
-func (a Assessment) Due() bool {
-	for _, g := range a.Gates {
-		if g.ID != "G3" && g.State == Waiting {
-			return false
-		}
-	}
-	return true
-}
+// Due reports whether nothing is waited for any more: what is missing then will
+// not come by itself.
+func (a Assessment) Due() bool { return !slices.ContainsFunc(a.Gates, waits) }
 
-// Prove settles gate G3 with a verification made with the files as they would
-// be after the merge.
-func (a *Assessment) Prove(after *chain.Report) {
-	g := &a.Gates[2]
+// Prove settles the gate of the chain with a verification made with the files as
+// they would be after the merge. inferred says that it was made with the files as
+// they are, and that those after the merge let every event keep the key that
+// verified it.
+func (a *Assessment) Prove(after *chain.Report, inferred bool) {
+	i := slices.IndexFunc(a.Gates, func(g record.Gate) bool { return g.ID == chainAfterMerge })
+	g := &a.Gates[i]
 	if after.Verdict != chain.Verified {
-		g.State, g.Detail = Against, fmt.Sprintf("%d finding(s) with the files as they would be after the merge", after.FindingsTotal)
+		g.State, g.Detail = record.Against, fmt.Sprintf("%d finding(s) with the files as they would be after the merge", after.FindingsTotal)
 		return
 	}
-	g.State, g.Detail = Passed, fmt.Sprintf("%d events, head %s", after.Events, after.Head)
-	a.Phase = Finalizable
-}
-
-// Infer settles gate G3 with a verification made with the files as they are,
-// where the caller has seen that those after the merge let every event keep the
-// key that verified it.
-func (a *Assessment) Infer(before *chain.Report) {
-	if a.Prove(before); a.Phase == Finalizable {
-		a.Gates[2].Detail += "; follows from the report, since every event keeps the key that verified it"
+	g.State, g.Detail = record.Passed, "with the files after the merge, up to the head that the evidence names"
+	if inferred {
+		g.Detail = "follows from the report, up to the head that the evidence names, since every event keeps the key that verified it"
 	}
+	a.Phase = Finalizable
 }
 
 func latest(times ...*time.Time) time.Time {
@@ -277,99 +204,99 @@ func latest(times ...*time.Time) time.Time {
 	return t
 }
 
-func overlap(f Facts, a Assessment, from time.Time) Gate {
-	g := Gate{ID: "G1", Name: "the overlap has passed"}
-	length := time.Duration(f.Record.Policy.Overlap)
+func overlap(f Facts, a Assessment) (record.GateState, string) {
+	length, from := f.Record.State().Policy.Overlap, a.quietFrom
 	switch {
 	case from.After(f.AsOf().Add(MaxSkew)):
-		g.State, g.Detail = Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), MaxSkew, stamp(f.AsOf()))
+		return record.Unproven, fmt.Sprintf("the chain's clock (%s) is more than %s ahead of this run's (%s); times prove nothing until one of them is right", stamp(from), MaxSkew, stamp(f.AsOf()))
 	case f.AsOf().Before(a.DueAt):
-		g.State, g.Detail = Waiting, fmt.Sprintf("until %s (%s from %s, when the outgoing signer was last seen or the incoming one first)", stamp(a.DueAt), length, stamp(from))
+		return record.Waiting, fmt.Sprintf("until %s (%s from %s, when the outgoing signer was last seen or the incoming one first)", stamp(a.DueAt), length, stamp(from))
 	case f.Until != nil && f.Until.IsZero():
-		g.State, g.Detail = Unproven, "no event of this export says when it was written, so it may be of any age; export created_at too, or read the database"
+		return record.Unproven, "no event of this export says when it was written, so it may be of any age; export created_at too, or read the database"
 	case f.seen().Before(a.DueAt):
-		g.State, g.Detail = Waiting, fmt.Sprintf("the overlap was over at %s, and the newest event of this export is of %s: what was signed in between it does not show. Export the chain again, with an event of after that time, or read the database", stamp(a.DueAt), stamp(f.seen()))
-	default:
-		g.State, g.Detail = Passed, fmt.Sprintf("%s since %s", length, stamp(from))
+		return record.Waiting, fmt.Sprintf("the overlap was over at %s, and the newest event of this export is of %s: what was signed in between it does not show. Export the chain again, with an event of after that time, or read the database", stamp(a.DueAt), stamp(f.seen()))
 	}
-	return g
+	return record.Passed, fmt.Sprintf("%s since %s", length, stamp(from))
 }
 
-func quiet(f Facts, old, fresh chain.SignerUse) Gate {
-	g := Gate{ID: "G2", Name: "the outgoing signer is quiet, the incoming one signs"}
-	leaving, staying, _ := f.Record.Roles()
+func quiet(f Facts, a Assessment) (record.GateState, string) {
+	s := f.Record.State()
 	switch {
-	case fresh.Events == 0:
-		g.State, g.Detail = Waiting, fmt.Sprintf("no event by %s yet; deploy it. Signer ids seen: %s", staying.ID, SignersSeen(f.Report))
+	case a.fresh.Events == 0:
+		detail := fmt.Sprintf("no event by %s yet; deploy it. Signer ids seen: %s", s.Staying.ID, SignersSeen(f.Report))
 		if !f.MergedAt.IsZero() && f.Now.Sub(f.MergedAt) > unused {
-			g.Detail += fmt.Sprintf(". It is published since %s: if nobody means to deploy it, roll the rotation back", stamp(f.MergedAt))
+			detail += fmt.Sprintf(". It is published since %s: if nobody means to deploy it, roll the rotation back", stamp(f.MergedAt))
 		}
-	case old.LastPosition > fresh.LastPosition:
-		g.State, g.Detail = Waiting, fmt.Sprintf("the newest event (position %d) is by the outgoing signer %s: some writer still uses it", old.LastPosition, leaving.ID)
-		if over := drained(f, fresh); !over.IsZero() && over.Before(f.Now) {
-			g.Detail += fmt.Sprintf(", though its drain was to be over at %s; find that writer", stamp(over))
+		return record.Waiting, detail
+	case a.old.LastPosition > a.fresh.LastPosition:
+		detail := fmt.Sprintf("the newest event (position %d) is by the outgoing signer %s: some writer still uses it", a.old.LastPosition, s.Leaving.ID)
+		if over := drained(f, a.fresh); !over.IsZero() && over.Before(f.Now) {
+			detail += fmt.Sprintf(", though its drain was to be over at %s; find that writer", stamp(over))
 		}
-	default:
-		g.State = Passed
-		g.Detail = fmt.Sprintf("last event by %s at position %d, %d event(s) by %s, the last at position %d", leaving.ID, old.LastPosition, fresh.Events, staying.ID, fresh.LastPosition)
+		return record.Waiting, detail
 	}
-	return g
+	return record.Passed, fmt.Sprintf("last event by %s at position %d; %s signs, first at position %d", s.Leaving.ID, a.old.LastPosition, s.Staying.ID, a.fresh.FirstPosition)
 }
 
-// unused is how long a signer may stand published before the report asks
-// whether somebody has forgotten it.
+// unused is how long a signer may be published before the report asks whether
+// somebody has forgotten it.
 const unused = 7 * 24 * time.Hour
 
 // drained is when the last writer should have switched to the signer that
 // stays, zero where nobody has planned it.
 func drained(f Facts, staying chain.SignerUse) time.Time {
-	if f.Record.Policy.Drain == 0 || f.Record.Rollback != nil || staying.FirstCreatedAt == nil {
+	s := f.Record.State()
+	if s.Policy.Drain == 0 || s.Stage == record.Back || staying.FirstCreatedAt == nil {
 		return time.Time{}
 	}
-	return staying.FirstCreatedAt.Add(time.Duration(f.Record.Policy.Drain))
+	return staying.FirstCreatedAt.Add(time.Duration(s.Policy.Drain))
 }
 
-func anchored(f Facts) Gate {
-	g := Gate{ID: "G4", Name: "consistent with the last checkpoint", State: Passed, Detail: f.Report.Checkpoint.From}
+func anchored(f Facts, _ Assessment) (record.GateState, string) {
 	switch {
 	case f.LostCheckpoint != "":
-		g.State, g.Detail = Unproven, f.LostCheckpoint+" holds no checkpoint, so a tail that was cut off would not be noticed"
+		return record.Unproven, f.LostCheckpoint + " holds no checkpoint, so a tail that was cut off would not be noticed"
 	case !f.CheckpointGiven:
-		g.State, g.Detail = Off, "no checkpoint is given, so a tail that was cut off would not be noticed"
+		return record.Off, "no checkpoint is given, so a tail that was cut off would not be noticed"
 	case !f.Report.TruncationExcluded:
-		g.State, g.Detail = Against, "the chain does not pass through the checkpoint"
+		return record.Against, "the chain does not pass through the checkpoint"
 	}
+	return record.Passed, "the chain passes through the checkpoint that the evidence names"
+}
+
+// Quiet is what CloudTrail says of the key that leaves. It may be disabled only
+// when that is Passed.
+func (t Trail) Quiet(now time.Time) record.Gate {
+	i := slices.IndexFunc(gates, func(r row) bool { return r.id == trailQuiet })
+	g := record.Gate{ID: gates[i].id, Name: gates[i].name}
+	g.State, g.Detail = t.judge(now)
 	return g
 }
 
-// Quiet is gate G5. A key may be disabled only when it is Passed.
-func (t Trail) Quiet(now time.Time) Gate {
-	g := Gate{ID: "G5", Name: "KMS: the old key is quiet, the new one is seen"}
+func (t Trail) judge(now time.Time) (record.GateState, string) {
 	switch {
 	case t.Off != "":
-		g.State, g.Detail = Off, t.Off
+		return record.Off, t.Off
 	case t.Early != "":
-		g.State, g.Detail = Waiting, t.Early
+		return record.Waiting, t.Early
 	case t.Problem != "":
-		g.State, g.Detail = Unproven, t.Problem
+		return record.Unproven, t.Problem
 	case t.OldUses > 0:
-		g.State, g.Detail = Against, fmt.Sprintf("at least %d signature(s) with the old key after the boundary, the last by %s (CloudTrail event %s): some system still signs with it", t.OldUses, cmp.Or(t.LastOldUser, "a user without a name"), t.LastOldEvent)
+		return record.Against, fmt.Sprintf("at least %d signature(s) with the old key after the boundary, the last by %s (CloudTrail event %s): some system still signs with it", t.OldUses, cmp.Or(t.LastOldUser, "a user without a name"), t.LastOldEvent)
 	case now.Sub(t.To) < TrailDelay:
-		g.State, g.Detail = Unproven, fmt.Sprintf("the window ends at %s, and CloudTrail delivers up to %s late", stamp(t.To), TrailDelay)
+		return record.Unproven, fmt.Sprintf("the window ends at %s, and CloudTrail delivers up to %s late", stamp(t.To), TrailDelay)
 	case t.NewUses == 0:
-		g.State, g.Detail = Unproven, "not one signature with the new key is in the trail, so its silence about the old one proves nothing; does the trail record KMS events?"
-	default:
-		g.State, g.Detail = Passed, fmt.Sprintf("at least %d signature(s) with the new key, none with the old one, up to %s", t.NewUses, stamp(t.To))
+		return record.Unproven, "not one signature with the new key is in the trail, so its silence about the old one proves nothing; does the trail record KMS events?"
 	}
-	return g
+	return record.Passed, fmt.Sprintf("signatures with the new key are in the trail, and none with the old one since %s, up to %s before this was judged", stamp(t.From), TrailDelay)
 }
 
-func alone(f Facts) Gate {
-	g := Gate{ID: "G7", Name: "no other rotation is in flight", State: Passed, Detail: "none"}
-	if len(f.InFlight) > 0 {
-		g.State, g.Detail = Waiting, "finish or roll back first: "+join(f.InFlight)
+func alone(f Facts, _ Assessment) (record.GateState, string) {
+	others := slices.DeleteFunc(f.Files.InFlight(), func(id string) bool { return id == f.Record.ID })
+	if len(others) > 0 {
+		return record.Waiting, "finish or roll back first: " + join(others)
 	}
-	return g
+	return record.Passed, "none"
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

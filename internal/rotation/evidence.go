@@ -8,6 +8,7 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
 
@@ -28,7 +29,7 @@ func ParseReport(name string, src []byte) (*chain.Report, error) {
 // moment in which its reading began. A chain that is not verified is evidence,
 // too. That a report is genuine nobody can see from it: it is as good as the job
 // that hands it over.
-func Unfit(r *chain.Report, f Files, version string, now time.Time, age time.Duration) string {
+func Unfit(r *chain.Report, f record.Files, version string, now time.Time, age time.Duration) string {
 	switch old := now.Sub(r.StartedAt); {
 	case r.ToolVersion != version:
 		return fmt.Sprintf("it was made by version %q, and this is %q: use one version in both places", r.ToolVersion, version)

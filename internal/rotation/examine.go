@@ -6,81 +6,116 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
-// Examine holds a record against registry and archive as they are, and, where
-// it is given, against a verification of the chain: what an auditor asks of the
-// evidence years later, offline. The keys must be those of the entries, the
-// proof of possession must verify, a retirement must rest on every gate and name
-// the boundary that the archive holds, and the chain must show the signers where
-// the record says they were.
-func Examine(rec Record, f Files, r *chain.Report) []finding.Finding {
-	j := &judge{head: f}
-	at := func(rule, format string, args ...any) {
-		j.findings = append(j.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: f.path(rec.ID), Line: 1, Col: 1, Message: fmt.Sprintf(format, args...)})
+// Examine holds a record against registry and archive as they are, and, where it is
+// given, against a verification of the chain: what an auditor asks of the evidence
+// years later, offline. The keys must be those of the entries, the proof of
+// possession must verify, a retirement must rest on the gates that it was judged by
+// and name the boundary that the archive holds, and the chain must show the signers
+// where the record says they were.
+func Examine(rec record.Record, f record.Files, r *chain.Report) []finding.Finding {
+	e := &examination{files: f, report: r, rec: rec}
+	for i, m := range rec.Moves {
+		e.move(record.Record{ID: rec.ID, Moves: rec.Moves[:i]}.State(), m)
 	}
-	for _, named := range []*Signer{rec.Outgoing, &rec.Incoming} {
-		if named == nil {
-			continue
-		}
-		entry, ok := f.signer(named.ID)
-		if was, archived := f.Archive.Find(named.ID); !ok && archived {
-			entry, ok = was.Signer, true
-		}
-		switch {
-		case !ok:
-			at(RuleRecord, "signer %s stands neither in %s nor in the archive", named.ID, f.Registry.Name)
-		case !same(SignerOf(entry), *named):
-			at(RuleRecord, "the key of signer %s is another one than the record names (%s)", named.ID, named.Fingerprint)
-		case named == &rec.Incoming:
-			j.possession(rec, entry.Key)
-		}
+	switch {
+	case r == nil:
+	case r.Verdict != chain.Verified || r.Resumed != nil:
+		e.at(RuleRecord, "the report does not say that the whole chain is verified (verdict %s)", r.Verdict)
+	case r.RegistrySHA256 != f.Registry.SHA256() || r.ArchiveSHA256 != f.Archive.SHA256():
+		e.at(RuleRecord, "the report was made with another registry or archive than these")
 	}
-	if ret := rec.Judged(); ret != nil {
-		leaving, staying, since := rec.Roles()
-		j.gates(ret.Gates, rec.ID, at)
-		if ret.EvaluatedAt.Before(since.Add(time.Duration(rec.Policy.Overlap))) {
-			at(RuleUnproven, "the overlap of %s cannot have passed at %s", rec.Policy.Overlap, stamp(ret.EvaluatedAt))
+	return e.findings
+}
+
+type examination struct {
+	files    record.Files
+	report   *chain.Report
+	rec      record.Record
+	findings []finding.Finding
+}
+
+func (e *examination) at(rule, format string, args ...any) {
+	e.findings = append(e.findings, finding.Finding{Rule: rule, Severity: finding.Error, File: e.files.Path(e.rec.ID), Line: 1, Col: 1, Message: fmt.Sprintf(format, args...)})
+}
+
+// move examines one move; before is the state that it was made in.
+func (e *examination) move(before record.State, m record.Move) {
+	key := e.signer(m.Subject())
+	switch m := m.(type) {
+	case *record.Open:
+		if m.Replaces != nil {
+			e.signer(*m.Replaces)
 		}
-		j.archived(rec.ID, leaving.ID, registry.StateRetired, registry.Boundary(ret.Boundary), at)
-		if r != nil {
-			old, fresh := r.Use(leaving.ID), r.Use(staying.ID)
-			if old.LastPosition > ret.Boundary.Position {
-				at(RuleRecord, "signer %s signed the event at position %d, beyond its boundary %d", leaving.ID, old.LastPosition, ret.Boundary.Position)
+		if m.Possession != nil && !key.IsZero() {
+			if err := m.Possession.Check(e.rec.ID, key); err != nil {
+				e.at(RuleRecord, "%s", err)
 			}
-			if fresh.FirstPosition > 0 && ret.Cutover.Position > 0 && fresh.FirstPosition != ret.Cutover.Position {
-				at(RuleRecord, "the first event of signer %s stands at position %d, the record says %d", staying.ID, fresh.FirstPosition, ret.Cutover.Position)
-			}
 		}
+	case *record.Promote:
+		e.signer(m.Replaces)
+	case *record.Retire:
+		wrong, _ := judged(m.Gates, false)
+		for _, why := range wrong {
+			e.at(RuleUnproven, "%s", why)
+		}
+		if m.At.Before(before.Since.Add(time.Duration(before.Policy.Overlap))) {
+			e.at(RuleUnproven, "the overlap of %s cannot have passed at %s", before.Policy.Overlap, stamp(m.At))
+		}
+		e.archived(m, registry.StateRetired, m.Boundary)
+		e.positions(before, m)
+	case *record.Withdraw:
+		e.archived(m, registry.StateRetired, record.Mark{})
+	case *record.Compromise:
+		e.archived(m, registry.StateCompromised, m.Boundary)
 	}
-	if back := rec.Rollback; back != nil && back.Compromised != nil && back.Boundary != nil {
-		j.archived(rec.ID, back.Compromised.ID, registry.StateCompromised, registry.Boundary(*back.Boundary), at)
+}
+
+// signer wants an entry, published or archived, to have the key that the record
+// names.
+func (e *examination) signer(named record.Signer) (key pubkey.Key) {
+	entry, ok := e.files.Registered(named.ID)
+	if was, archived := e.files.Archive.Find(named.ID); !ok && archived {
+		entry, ok = was.Signer, true
 	}
-	j.verified(r, at)
-	return j.findings
+	switch {
+	case !ok:
+		e.at(RuleRecord, "signer %s is neither in %s nor in the archive", named.ID, e.files.Registry.Name)
+	case !record.SignerOf(entry).SameKey(named):
+		e.at(RuleRecord, "the key of signer %s is another one than the record names (%s)", named.ID, named.Fingerprint)
+	}
+	return entry.Key
 }
 
 // archived wants the archive to hold what the record says of a signer.
-func (j *judge) archived(rotation, id string, state registry.State, boundary registry.Boundary, at func(rule, format string, args ...any)) {
-	for _, item := range j.head.Archive.Retired {
-		if item.ID == id && item.Rotation == rotation {
-			if item.State != state || item.Boundary != boundary {
-				at(RuleRecord, "the archive holds signer %s as %s up to position %d, the record as %s up to position %d", id, item.State, item.Boundary.Position, state, boundary.Position)
+func (e *examination) archived(m record.Move, state registry.State, boundary record.Mark) {
+	id := m.Subject().ID
+	for _, item := range e.files.Archive.Retired {
+		if item.ID == id && item.Rotation == e.rec.ID && item.RetiredAt.Equal(m.Made().At) {
+			if item.State != state || record.Mark(item.Boundary) != boundary {
+				e.at(RuleRecord, "the archive holds signer %s as %s up to position %d, the record as %s up to position %d", id, item.State, item.Boundary.Position, state, boundary.Position)
 			}
 			return
 		}
 	}
-	at(RuleRecord, "the archive does not hold signer %s under this rotation", id)
+	e.at(RuleRecord, "the archive does not hold signer %s under this rotation", id)
 }
 
-// verified wants a report that was made with these very files.
-func (j *judge) verified(r *chain.Report, at func(rule, format string, args ...any)) {
-	switch {
-	case r == nil:
-	case r.Verdict != chain.Verified || r.Resumed != nil:
-		at(RuleRecord, "the report does not say that the whole chain is verified (verdict %s)", r.Verdict)
-	case r.RegistrySHA256 != j.head.Registry.SHA256() || r.ArchiveSHA256 != j.head.Archive.SHA256():
-		at(RuleRecord, "the report was made with another registry or archive than these")
+// positions wants the chain to show both signers where the retirement says. A signer
+// that came back since may have signed on.
+func (e *examination) positions(before record.State, m *record.Retire) {
+	if e.report == nil || e.rec.State().Stage == record.Back {
+		return
+	}
+	old, fresh := e.report.Use(m.Signer.ID), e.report.Use(before.Staying.ID)
+	if was, _ := e.files.Archive.Find(m.Signer.ID); was.Rotation == e.rec.ID && old.LastPosition > m.Boundary.Position {
+		e.at(RuleRecord, "signer %s signed the event at position %d, beyond its boundary %d", m.Signer.ID, old.LastPosition, m.Boundary.Position)
+	}
+	if fresh.FirstPosition > 0 && m.Cutover.Position > 0 && fresh.FirstPosition != m.Cutover.Position {
+		e.at(RuleRecord, "the first event of signer %s is at position %d, the record says %d", before.Staying.ID, fresh.FirstPosition, m.Cutover.Position)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
@@ -34,8 +35,8 @@ type Deployment struct {
 }
 
 // Signer is the signer that the deployment would be if it were published.
-func (d Deployment) Signer() Signer {
-	s := Signer{ID: d.SignerID, Algorithm: d.Algorithm, KMSKeyARN: d.KMSKeyARN}
+func (d Deployment) Signer() record.Signer {
+	s := record.Signer{ID: d.SignerID, Algorithm: d.Algorithm, KMSKeyARN: d.KMSKeyARN}
 	if !d.Key.IsZero() {
 		s.Fingerprint = d.Key.Fingerprint()
 	}

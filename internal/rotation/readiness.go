@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
@@ -24,10 +25,10 @@ type Verifier struct {
 type Publication struct {
 	// SignerID is the signer's own id, Files are what its branch holds.
 	SignerID string
-	Files    Files
-	// MergedAt is when the pull request that publishes the signer was merged,
-	// by GitHub's clock; zero if nobody knows.
-	MergedAt time.Time
+	Files    record.Files
+	// PublishedAt is since when the branch has the signer, by GitHub's clock; zero
+	// if nobody knows.
+	PublishedAt time.Time
 	// Verifiers are those that somebody listed.
 	Verifiers []Verifier
 }
@@ -35,69 +36,67 @@ type Publication struct {
 // Readiness tells whether events by a published signer can be verified
 // everywhere: Passed, Waiting or Unproven.
 type Readiness struct {
-	State  GateState
+	State  record.GateState
 	Detail string
 	// At is when the wait is over, zero where it is not a matter of time.
 	At time.Time
 }
 
+// Propagation is how long a signer without a record waits: add-signer's default.
+const Propagation = 5 * time.Minute
+
+// Wait is how long a signer must have been published before it signs: the
+// propagation that its record plans.
+func Wait(f record.Files, signerID string) time.Duration {
+	if r := f.Publishing(signerID); r != nil {
+		if open := record.Find[*record.Open](*r); open != nil {
+			return time.Duration(open.Policy.Propagation)
+		}
+	}
+	return Propagation
+}
+
 // Reach judges a publication. What the listed verifiers serve decides alone;
-// where none is listed, the propagation time since the merge does (Ipub of RFC
-// 7583). It also does for a signer that is gone back to: no verifier stands in
-// the way of a retreat.
+// where none is listed, the time since the branch has the signer does (Ipub of RFC
+// 7583). It also does for a signer that is gone back to: no verifier holds up a
+// retreat.
 func (p Publication) Reach(now time.Time) Readiness {
 	aged := p.age(now)
-	if len(p.Verifiers) == 0 || aged.State == Passed && p.Files.FallsBackTo(p.SignerID) {
+	if len(p.Verifiers) == 0 || aged.State == record.Passed && FallsBackTo(p.Files, p.SignerID) {
 		return aged
 	}
-	state, detail := served(p.Verifiers, p.Files.Registry, p.Files.Archive)
+	state, detail := served(p.Verifiers, p.Files)
 	return Readiness{State: state, Detail: detail}
 }
 
-// age tells whether a signer has been published for long enough. One that has
-// no record, or whose rotation has come to its end, is older than any wait.
+// age tells whether a signer has been published for long enough.
 func (p Publication) age(now time.Time) Readiness {
-	r := p.Files.Arrival(p.SignerID)
-	if r == nil || r.Retirement != nil {
-		return Readiness{State: Passed, Detail: "it was published before any rotation that is under way"}
-	}
-	wait := time.Duration(r.Policy.Propagation)
-	at := p.MergedAt.Add(wait)
+	wait := Wait(p.Files, p.SignerID)
+	at := p.PublishedAt.Add(wait)
 	switch {
 	case wait <= 0:
-		return Readiness{State: Passed, Detail: "it is published, and its rotation plans no propagation time"}
-	case p.MergedAt.IsZero():
-		return Readiness{State: Unproven, Detail: fmt.Sprintf("no pull request of rotation %s is found that was merged, so nobody knows since when the signer is published: list the verifiers in verifier-urls", r.ID)}
+		return Readiness{State: record.Passed, Detail: "it is published, and its rotation plans no propagation time"}
+	case p.PublishedAt.IsZero():
+		return Readiness{State: record.Unproven, Detail: fmt.Sprintf("since when signer %s is published, the branch does not tell: list the verifiers in verifier-urls", p.SignerID)}
 	case now.Before(at):
-		return Readiness{Waiting, fmt.Sprintf("it was merged at %s and takes %s to reach every verifier: wait until %s", stamp(p.MergedAt), wait, stamp(at)), at}
+		return Readiness{record.Waiting, fmt.Sprintf("it was merged at %s and takes %s to reach every verifier: wait until %s", stamp(p.PublishedAt), wait, stamp(at)), at}
 	}
-	return Readiness{State: Passed, Detail: fmt.Sprintf("it is published since %s, longer than the propagation of %s", stamp(p.MergedAt), wait)}
+	return Readiness{State: record.Passed, Detail: fmt.Sprintf("it is published since %s or earlier, longer than the propagation of %s", stamp(p.PublishedAt), wait)}
 }
 
-// Arrival is the record of the rotation that brought the signer with this own
-// id, nil if it is older than any. A compromise may have made a later record
-// that names it too.
-func (f Files) Arrival(signerID string) (first *Record) {
-	for i, r := range f.Records {
-		if r.Incoming.ID == signerID && (first == nil || r.CreatedAt.Before(first.CreatedAt)) {
-			first = &f.Records[i]
-		}
-	}
-	return first
-}
-
-// FallsBackTo tells whether deploying the signer with this own id is a retreat:
+// FallsBackTo reports whether deploying the signer with this own id is a retreat:
 // a rotation replaces it, or was to, or it takes over from a compromised one.
-func (f Files) FallsBackTo(signerID string) bool {
-	return slices.ContainsFunc(f.Records, func(r Record) bool {
-		named := r.Outgoing != nil && r.Outgoing.ID == signerID
-		return named || r.Incoming.ID == signerID && r.Rollback != nil && r.Rollback.Mode == ModeCompromise
+func FallsBackTo(f record.Files, signerID string) bool {
+	compromised := len(Compromised(f)) > 0
+	return slices.ContainsFunc(f.Records, func(r record.Record) bool {
+		s := r.State()
+		return s.Outgoing != nil && (s.Outgoing.ID == signerID || compromised && s.Incoming.ID == signerID && f.Phase(r) == record.CompromisedPhase)
 	})
 }
 
 // behind gives the verifiers that serve none of these files, and those of which
 // that is not known.
-func behind(list []Verifier, good ...Files) (stale, silent []string) {
+func behind(list []Verifier, good ...record.Files) (stale, silent []string) {
 	registries, archives := map[string]bool{}, map[string]bool{}
 	for _, f := range good {
 		registries[f.Registry.SHA256()], archives[f.Archive.SHA256()] = true, true
@@ -118,7 +117,7 @@ func behind(list []Verifier, good ...Files) (stale, silent []string) {
 }
 
 // Compromised are the archived signers whose key is in the wrong hands.
-func (f Files) Compromised() (list []registry.Retired) {
+func Compromised(f record.Files) (list []registry.Retired) {
 	for _, item := range f.Archive.Retired {
 		if item.State == registry.StateCompromised {
 			list = append(list, item)
@@ -128,8 +127,8 @@ func (f Files) Compromised() (list []registry.Retired) {
 }
 
 // Declared is when a key was declared compromised last, zero if none was.
-func (f Files) Declared() (at time.Time) {
-	for _, item := range f.Compromised() {
+func Declared(f record.Files) (at time.Time) {
+	for _, item := range Compromised(f) {
 		if item.RetiredAt.After(at) {
 			at = item.RetiredAt
 		}
@@ -139,8 +138,8 @@ func (f Files) Declared() (at time.Time) {
 
 // bounds tells whether whoever serves these files trusts no compromised key of
 // the present ones without its bound.
-func (f Files) bounds(now Files) bool {
-	return !slices.ContainsFunc(now.Compromised(), func(item registry.Retired) bool {
+func bounds(f, now record.Files) bool {
+	return !slices.ContainsFunc(Compromised(now), func(item registry.Retired) bool {
 		_, back := f.Registry.Find(item.ID)
 		return back || !slices.ContainsFunc(f.Archive.Retired, func(was registry.Retired) bool {
 			return was.ID == item.ID && was.State == item.State && was.Boundary == item.Boundary
@@ -153,17 +152,17 @@ func (f Files) bounds(now Files) bool {
 // each. That one is behind in another way is the business of gate G6. Of one that
 // does not answer nobody knows: a warning, and once the declaration is older than
 // anybody is reminded of it, a note. There is none where no key is compromised.
-func (f Files) Trusting(list []Verifier, earlier []Files, now time.Time) (fs []finding.Finding) {
+func Trusting(f record.Files, list []Verifier, earlier []record.Files, now time.Time) (fs []finding.Finding) {
 	var signers []string
-	for _, item := range f.Compromised() {
+	for _, item := range Compromised(f) {
 		signers = append(signers, fmt.Sprintf("%s (up to position %d)", item.ID, item.Boundary.Position))
 	}
 	if len(signers) == 0 {
 		return nil
 	}
-	good := []Files{f}
+	good := []record.Files{f}
 	for _, was := range earlier {
-		if was.bounds(f) {
+		if bounds(was, f) {
 			good = append(good, was)
 		}
 	}
@@ -173,7 +172,7 @@ func (f Files) Trusting(list []Verifier, earlier []Files, now time.Time) (fs []f
 			Message: fmt.Sprintf("verifier %s does not serve the published files (registry %.12s), which bound the compromised signer %s, nor earlier ones that do: until it does, it may take what a thief signs for genuine. Refresh it now", v, f.Registry.SHA256(), some(signers))})
 	}
 	unknown := finding.Warning
-	if now.Sub(f.Declared()) > alertness {
+	if now.Sub(Declared(f)) > alertness {
 		unknown = finding.Note
 	}
 	for _, v := range silent {
@@ -185,20 +184,20 @@ func (f Files) Trusting(list []Verifier, earlier []Files, now time.Time) (fs []f
 
 // served compares what verifiers serve with the published files. One that
 // serves others outweighs one that does not answer: it is evidence.
-func served(list []Verifier, reg *registry.Registry, arch *registry.Archive) (GateState, string) {
-	stale, silent := behind(list, Files{Registry: reg, Archive: arch})
+func served(list []Verifier, f record.Files) (record.GateState, string) {
+	stale, silent := behind(list, f)
 	unasked := fmt.Sprintf("%d of %d verifiers could not be asked: %s", len(silent), len(list), some(silent))
 	switch {
 	case len(stale) > 0:
-		detail := fmt.Sprintf("%d of %d verifiers serve other files than those published (registry %.12s): %s", len(stale), len(list), reg.SHA256(), some(stale))
+		detail := fmt.Sprintf("%d of %d verifiers serve other files than those published (registry %.12s): %s", len(stale), len(list), f.Registry.SHA256(), some(stale))
 		if len(silent) > 0 {
 			detail += "; " + unasked
 		}
-		return Waiting, detail
+		return record.Waiting, detail
 	case len(silent) > 0:
-		return Unproven, unasked
+		return record.Unproven, unasked
 	}
-	return Passed, fmt.Sprintf("%d verifier(s) serve registry %s", len(list), reg.SHA256())
+	return record.Passed, fmt.Sprintf("%d verifier(s) serve registry %s", len(list), f.Registry.SHA256())
 }
 
 // some names the first of a list that may be long.
@@ -210,17 +209,14 @@ func some(list []string) string {
 	return join(list)
 }
 
-// everywhere is gate G6.
-func everywhere(f Facts) Gate {
-	g := Gate{ID: "G6", Name: "verifiers serve the current registry", State: Off, Detail: "verifier-urls is not given"}
-	if len(f.Verifiers) > 0 {
-		g.State, g.Detail = served(f.Verifiers, f.Registry, f.Archive)
+func everywhere(f Facts, _ Assessment) (record.GateState, string) {
+	if len(f.Verifiers) == 0 {
+		return record.Off, "verifier-urls is not given"
 	}
-	return g
+	return served(f.Verifiers, f.Files)
 }
 
 // reach is how far the incoming signer's publication has come.
 func (f Facts) reach() Readiness {
-	files := Files{Registry: f.Registry, Archive: f.Archive, Records: []Record{f.Record}}
-	return Publication{f.Record.Incoming.ID, files, f.MergedAt, f.Verifiers}.Reach(f.Now)
+	return Publication{f.Record.State().Incoming.ID, f.Files, f.MergedAt, f.Verifiers}.Reach(f.Now)
 }

@@ -3,6 +3,8 @@ package rotation
 import (
 	"fmt"
 	"time"
+
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 // KeyLifetime is how long a signer signs before it should be replaced, and
@@ -26,16 +28,16 @@ const alertness = 30 * 24 * time.Hour
 // Reminders say what nobody has done in time, as far as the files tell: every
 // run of every action shows them, so that nothing depends on one schedule that
 // fires. They hold nothing up.
-func Reminders(f Files, now time.Time) []string {
+func Reminders(f record.Files, now time.Time) []string {
 	var list []string
 	for _, r := range f.Records {
-		leaving, _, since := r.Roles()
-		due := since.Add(time.Duration(r.Policy.Overlap))
-		if late := now.Sub(due); late > patience && leaving != nil && !r.Settled(f.Registry, f.Archive) {
-			list = append(list, fmt.Sprintf("finalize of rotation %s is overdue by %d h: its overlap may have been over since %s; finalize says what signer %s still waits for", r.ID, int(late.Hours()), stamp(due), leaving.ID))
+		s := r.State()
+		due := s.Since.Add(time.Duration(s.Policy.Overlap))
+		if late := now.Sub(due); late > patience && f.Unsettled(r) {
+			list = append(list, fmt.Sprintf("finalize of rotation %s is overdue by %d h: its overlap may have been over since %s; finalize says what signer %s still waits for", r.ID, int(late.Hours()), stamp(due), s.Leaving.ID))
 		}
 	}
-	for _, s := range f.Compromised() {
+	for _, s := range Compromised(f) {
 		if now.Sub(s.RetiredAt) < alertness {
 			list = append(list, fmt.Sprintf("signer %s was declared compromised at %s: a verifier that serves an older registry trusts its key without a bound; finalize with verifier-urls names those until all have caught up", s.ID, stamp(s.RetiredAt)))
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 func join(list []string) string { return strings.Join(list, ", ") }
@@ -38,7 +39,7 @@ func Newest(r *chain.Report) (t time.Time) {
 
 // DeploySettings are the four settings that make the service sign with s, in
 // the order in which the runbook names them.
-func DeploySettings(s Signer) [][2]string {
+func DeploySettings(s record.Signer) [][2]string {
 	source := "kms"
 	if s.KMSKeyARN == "" {
 		source = "file"
@@ -54,7 +55,7 @@ func DeploySettings(s Signer) [][2]string {
 // SettingsBack are those of DeploySettings for a signer that was deployed before.
 // Where its key is may be unknown; then the first two are left out, because
 // nobody should deploy a guess.
-func SettingsBack(s Signer) [][2]string {
+func SettingsBack(s record.Signer) [][2]string {
 	all := DeploySettings(s)
 	if s.KMSKeyARN == "" {
 		return all[2:]

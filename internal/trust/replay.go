@@ -32,6 +32,8 @@ type Replayed struct {
 	Unchecked int64
 	// Elsewhere counts findings that the change has nothing to do with.
 	Elsewhere int64
+	// Report is the chain as the files after the change judge it.
+	Report *chain.Report
 	// Findings name the lost events by signer and position, and new boundaries
 	// that are not the chain's. They carry no file.
 	Findings []finding.Finding
@@ -115,7 +117,7 @@ const listedPositions = 10
 
 // tell sums up a report made by a comparison.
 func (c *comparison) tell(r *chain.Report) *Replayed {
-	out := &Replayed{Events: r.Events, Unchecked: c.unchecked, Elsewhere: r.FindingsTotal}
+	out := &Replayed{Report: r, Events: r.Events, Unchecked: c.unchecked, Elsewhere: r.FindingsTotal}
 	positions := map[string][]string{}
 	beyond := map[string][]string{} // by what is said of the signer
 	for _, f := range r.Findings {
