@@ -58,7 +58,10 @@ func (f Files) record(is func(Record) bool) *Record {
 // Registered returns the registry entry whose own id this is.
 func (f Files) Registered(id string) (registry.Signer, bool) {
 	s, ok := f.Registry.Find(id)
-	return s, ok && s.ID == id
+	if !ok || s.ID != id {
+		return registry.Signer{}, false
+	}
+	return s, true
 }
 
 // Located is the signer with the KMS key that registry or archive name by now;

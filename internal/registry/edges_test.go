@@ -82,25 +82,3 @@ func TestEdgesOfArchives(t *testing.T) {
 		}
 	}
 }
-
-func TestEdgesOfChanges(t *testing.T) {
-	x, y, z := entry("x", "a"), entry("y", "b"), entry("z", "c")
-	broken := `{"id":"x","alg":"ed25519","key":"AAAA"}`
-	for name, tc := range map[string]struct{ base, head, headArchive, want, says string }{
-		"one repaired, one added":    {list(broken, y), list(x, y, z), "", registry.RuleOneOperation, "adds 2 signer(s)"},
-		"one key changed, one added": {list(x), list(entry("x", "d"), y), "", registry.RuleKeyChanged, "the public key of signer"},
-		"another algorithm":          {list(macEntry("m", "k"), y), list(entry("m", "c"), y), "", registry.RuleKeyChanged, "the algorithm of signer"},
-		"an HMAC signer stays":       {list(macEntry("m", "k")), list(macEntry("m", "k")), "", "", ""},
-		"a stranger in the archive":  {list(x), list(x), archive(item(z)), registry.RuleUnarchivedEntry, "which this change does not take out of the registry"},
-		"archived, but otherwise":    {list(x, y), list(y), archive(item(entry("x", "c"))), registry.RuleUnarchivedEntry, "not the one that was removed"},
-	} {
-		fs := registry.Diff(parse(t, tc.base), parseArchive(t, ""), parse(t, tc.head), parseArchive(t, tc.headArchive))
-		said := tc.says == ""
-		for _, f := range fs {
-			said = said || strings.Contains(f.Message, tc.says)
-		}
-		if rules(fs) != tc.want || !said {
-			t.Errorf("%s: %v, want %q that says %q", name, fs, tc.want, tc.says)
-		}
-	}
-}
