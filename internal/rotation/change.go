@@ -176,7 +176,7 @@ func boundaryOf(m record.Move) (record.Mark, bool) {
 func (j *judge) retirement(id string, m record.Move) error {
 	ret, before := m.(*record.Retire), j.Base.Record(id).State()
 	unproven := func(format string, args ...any) {
-		j.about(RuleUnproven, finding.Error, id, "signer "+registry.Quote(ret.Signer.ID)+" is archived, but "+fmt.Sprintf(format, args...))
+		j.about(RuleUnproven, finding.Error, id, "signer %s is archived, but %s", registry.Quote(ret.Signer.ID), fmt.Sprintf(format, args...))
 	}
 	wrong, off := judged(ret.Gates, true)
 	for _, why := range wrong {
@@ -197,7 +197,7 @@ func (j *judge) retirement(id string, m record.Move) error {
 		unproven("the overlap of %s cannot have passed: it began at %s at the earliest and was judged at %s", before.Policy.Overlap, stamp(since), stamp(ret.At))
 	}
 	stale := func(format string, args ...any) {
-		j.about(RuleStaleEvidence, finding.Error, id, "signer "+registry.Quote(ret.Signer.ID)+" is archived, but its evidence "+fmt.Sprintf(format, args...)+"; run finalize again")
+		j.about(RuleStaleEvidence, finding.Error, id, "signer %s is archived, but its evidence %s; run finalize again", registry.Quote(ret.Signer.ID), fmt.Sprintf(format, args...))
 	}
 	switch {
 	case ret.Evidence.RegistrySHA256 != j.Base.Registry.SHA256() || ret.Evidence.ArchiveSHA256 != j.Base.Archive.SHA256():

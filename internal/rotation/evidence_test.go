@@ -8,10 +8,11 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 // fit is a report of a sound chain of 20 events.
-func fit(f Files) *chain.Report {
+func fit(f record.Files) *chain.Report {
 	signers := map[string]chain.SignerUse{"old": use("old", 10, 1, 10, start), "arn:new": use("new", 10, 11, 20, start)}
 	for id, u := range signers {
 		u.LastDigest = chain.Digest{1}
@@ -36,7 +37,7 @@ func less(u chain.SignerUse, events int64) chain.SignerUse {
 // A report that was made elsewhere stands for a verification only if nothing
 // about it is doubtful.
 func TestUnfit(t *testing.T) {
-	f := folder(t, "["+entryOf("old", 1)+","+entryOf("new", 2)+"]", archived(entryOf("gone", 4), "retired"))
+	f := files(t, "["+entryOf("old", 1)+","+entryOf("new", 2)+"]", archived(entryOf("gone", 4), "retired"))
 	for name, tc := range map[string]struct {
 		change func(*chain.Report)
 		why    string // "" if it is fit
@@ -85,7 +86,7 @@ func TestUnfit(t *testing.T) {
 }
 
 func TestParseReport(t *testing.T) {
-	f := folder(t, "["+entryOf("old", 1)+"]", "")
+	f := files(t, "["+entryOf("old", 1)+"]", "")
 	text, err := json.Marshal(fit(f))
 	if err != nil {
 		t.Fatal(err)
@@ -108,18 +109,5 @@ func TestParseReport(t *testing.T) {
 		if _, err := ParseReport("report.json", []byte(src)); err == nil || !strings.Contains(err.Error(), "report.json") {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestInfer(t *testing.T) {
-	f := facts(t)
-	a := Evaluate(f)
-	if a.Infer(f.Report); a.Phase != Finalizable || !strings.Contains(a.Gates[2].Detail, "follows from the report") {
-		t.Errorf("%+v", a)
-	}
-	f.Report.Verdict = chain.Failed
-	a = Evaluate(f)
-	if a.Infer(f.Report); a.Phase == Finalizable || state(a, "G3") != Against || strings.Contains(a.Gates[2].Detail, "follows") {
-		t.Errorf("%+v", a)
 	}
 }

@@ -1,140 +1,78 @@
 package rotation
 
 import (
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
-// A record that was written holds, whatever became of the rotation; one that
-// was touched afterwards does not.
+// A record that was written holds, whatever became of the rotation; one that was
+// touched afterwards does not.
 func TestExamine(t *testing.T) {
-	report := func(c change) *chain.Report {
-		return &chain.Report{
-			Verdict: chain.Verified, RegistrySHA256: c.head.Registry.SHA256(), ArchiveSHA256: c.head.Archive.SHA256(),
-			Signers: map[string]chain.SignerUse{"old": use("old", 3, 1, 3, start), "new": use("new", 6, 4, 9, start)},
-		}
-	}
+	leak := record.CompromiseID("a")
 	for name, tc := range map[string]struct {
-		of   func(*testing.T) change
-		edit func(c *change, rec *Record, r *chain.Report)
-		says string
+		pull   pull
+		id     string
+		change func(*testing.T, *pull)
+		report func(r *chain.Report) // nil: as it should be
+		says   string
+		with   bool // only a report tells
 	}{
-		"opened":               {of: opens},
-		"retired":              {of: retirement},
-		"rolled back":          {of: comesBack},
-		"withdrawn":            {of: withdraws},
-		"compromised":          {of: compromise},
-		"nobody like that":     {opens, func(_ *change, rec *Record, _ *chain.Report) { rec.Outgoing.ID = "x" }, "signer x stands neither in"},
-		"another key":          {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.Outgoing.Fingerprint = "x" }, "the key of signer old is another one"},
-		"another boundary":     {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.Retirement.Boundary.Position = 2 }, "up to position 3, the record as retired up to position 2"},
-		"another rotation":     {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.ID = "x" }, "the archive does not hold signer old under this rotation"},
-		"a gate missing":       {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.Retirement.Gates = rec.Retirement.Gates[:7] }, "gate G8 was not judged"},
-		"a gate not passed":    {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.Retirement.Gates[0].State = Waiting }, "gate G1"},
-		"before the overlap":   {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.Retirement.EvaluatedAt = start.Add(time.Hour) }, "cannot have passed"},
-		"a proof of nothing":   {opens, func(_ *change, rec *Record, _ *chain.Report) { rec.Possession = &pubkey.Possession{} }, "possession of the key is not proven"},
-		"a later compromise":   {compromise, func(_ *change, rec *Record, _ *chain.Report) { rec.Rollback.Boundary.Position = 9 }, "up to position 3, the record as compromised up to position 9"},
-		"a failed report":      {retirement, func(_ *change, _ *Record, r *chain.Report) { r.Verdict = chain.Failed }, "does not say that the whole chain is verified"},
-		"a resumed report":     {retirement, func(_ *change, _ *Record, r *chain.Report) { r.Resumed = &chain.Resumption{} }, "does not say that the whole chain is verified"},
-		"of other files":       {retirement, func(_ *change, _ *Record, r *chain.Report) { r.RegistrySHA256 = "" }, "another registry or archive"},
-		"signed on":            {retirement, func(_ *change, _ *Record, r *chain.Report) { r.Signers["old"] = use("old", 4, 1, 5, start) }, "at position 5, beyond its boundary 3"},
-		"a cut-over elsewhere": {retirement, func(_ *change, rec *Record, _ *chain.Report) { rec.Retirement.Cutover.Position = 7 }, "stands at position 4, the record says 7"},
+		"opened":                    {pull: opens(), id: b},
+		"promoted":                  {pull: promotes(), id: b},
+		"retired":                   {pull: retires(), id: b},
+		"rolled back":               {pull: returns(), id: b},
+		"left behind":               {pull: leaves(), id: b},
+		"withdrawn":                 {pull: withdraws(), id: b},
+		"compromised":               {pull: leaks(), id: leak},
+		"compromised since":         {pull: leaks(), id: b},
+		"nobody like that":          {pull: opens(), id: b, change: edit(b, func(m *record.Open) { m.Replaces.ID = "x" }), says: "signer x is neither in"},
+		"another key":               {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.Signer.Fingerprint = "x" }), says: "the key of signer a is another one"},
+		"another boundary":          {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.Boundary.Position = 2 }), says: "up to position 7, the record as retired up to position 2"},
+		"another time":              {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.At = m.At.Add(hour) }), says: "the archive does not hold signer a under this rotation"},
+		"no gates":                  {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.Gates = nil }), says: "no gate was judged"},
+		"a gate not passed":         {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.Gates[0].State = record.Waiting }), says: "gate G1"},
+		"a gate of others":          {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.Gates = append(m.Gates, record.Gate{ID: "G99", State: record.Passed}) })},
+		"a gate of others, against": {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.Gates = append(m.Gates, record.Gate{ID: "G99", State: record.Against}) }), says: `gate "G99" is against`},
+		"before the overlap":        {pull: retires(), id: b, change: edit(b, func(m *record.Retire) { m.At = m.At.Add(-3 * hour) }), says: "cannot have passed"},
+		"a proof of nothing":        {pull: opens(), id: b, change: edit(b, func(m *record.Open) { m.Possession = &pubkey.Possession{} }), says: "possession of the key is not proven"},
+		"a later leak":              {pull: leaks(), id: leak, change: edit(leak, func(m *record.Compromise) { m.Boundary.Position = 9 }), says: "up to position 7, the record as compromised up to position 9"},
+		"withdrawn at events":       {pull: withdraws(), id: b, change: func(t *testing.T, p *pull) { p.text(t, "archive", `"position": 0`, `"position": 1`) }, says: "up to position 1, the record as retired up to position 0"},
+		"a leak as retired":         {pull: leaks(), id: leak, change: func(t *testing.T, p *pull) { p.text(t, "archive", `"compromised"`, `"retired"`) }, says: "as retired up to position 7, the record as compromised"},
+		"a failed report":           {pull: retires(), id: b, report: func(r *chain.Report) { r.Verdict = chain.Failed }, says: "does not say that the whole chain is verified", with: true},
+		"a resumed report":          {pull: retires(), id: b, report: func(r *chain.Report) { r.Resumed = &chain.Resumption{} }, says: "does not say that the whole chain is verified", with: true},
+		"of another registry":       {pull: retires(), id: b, report: func(r *chain.Report) { r.RegistrySHA256 = "" }, says: "another registry or archive", with: true},
+		"of another archive":        {pull: retires(), id: b, report: func(r *chain.Report) { r.ArchiveSHA256 = "" }, says: "another registry or archive", with: true},
+		"signed on":                 {pull: retires(), id: b, report: func(r *chain.Report) { r.Signers["a"] = use("a", 4, 1, 9, start) }, says: "at position 9, beyond its boundary 7", with: true},
+		"signed on, and back":       {pull: returns(), id: b, report: func(r *chain.Report) { r.Signers["a"] = use("a", 4, 1, 9, start) }},
+		"a cut-over elsewhere":      {pull: retires(), id: b, report: func(r *chain.Report) { r.Signers["b"] = use("b", 6, 6, 14, start) }, says: "is at position 6, the record says 8", with: true},
+		"no events of the new":      {pull: retires(), id: b, report: func(r *chain.Report) { delete(r.Signers, "b") }},
 	} {
-		c := tc.of(t)
-		rec, r := clone(t, c.head.Records[0]), report(c)
-		if tc.edit != nil {
-			tc.edit(&c, &rec, r)
-		}
-		for _, with := range []*chain.Report{nil, r} {
-			var said []string
-			for _, f := range Examine(rec, c.head, with) {
-				said = append(said, f.Message)
+		t.Run(name, func(t *testing.T) {
+			p := tc.pull
+			if tc.change != nil {
+				tc.change(t, &p)
 			}
-			byReport := slices.Contains([]string{"a failed report", "a resumed report", "of other files", "signed on", "a cut-over elsewhere"}, name)
-			want := tc.says != "" && (with != nil || !byReport)
-			if want != (len(said) > 0) || want && !strings.Contains(strings.Join(said, "\n"), tc.says) {
-				t.Errorf("%s, with a report %v: %q", name, with != nil, said)
+			r := &chain.Report{
+				Verdict: chain.Verified, RegistrySHA256: p.head.Registry.SHA256(), ArchiveSHA256: p.head.Archive.SHA256(),
+				Signers: map[string]chain.SignerUse{"a": use("a", 7, 1, 7, start), "b": use("b", 6, 8, 14, start)},
 			}
-		}
-	}
-}
-
-// An archive remembers more than one rotation, and a record may know less than a
-// later one would.
-func TestExamineAmongOthers(t *testing.T) {
-	said := func(rec Record, f Files, r *chain.Report) string {
-		var all []string
-		for _, x := range Examine(rec, f, r) {
-			all = append(all, x.Message)
-		}
-		return strings.Join(all, "\n")
-	}
-	c := retirement(t)
-	rec := c.head.Records[0]
-	report := &chain.Report{Verdict: chain.Verified, RegistrySHA256: c.head.Registry.SHA256(), ArchiveSHA256: c.head.Archive.SHA256(), Signers: map[string]chain.SignerUse{"old": use("old", 3, 1, 3, start)}}
-	if got := said(rec, c.head, report); got != "" {
-		t.Errorf("a record without a cut-over, a chain without events of the new signer: %s", got)
-	}
-	rec.Retirement.Cutover.Position = 4
-	if got := said(rec, c.head, report); got != "" {
-		t.Errorf("a chain without events of the new signer: %s", got)
-	}
-	rec.Retirement.Cutover.Position = 0
-	report.Signers["new"] = use("new", 6, 4, 9, start)
-	if got := said(rec, c.head, report); got != "" {
-		t.Errorf("a record without a cut-over: %s", got)
-	}
-	rec.Retirement.Cutover.Position = 4
-	if got := said(rec, c.head, report); got != "" {
-		t.Errorf("a record with its cut-over: %s", got)
-	}
-	report.ArchiveSHA256 = ""
-	if got := said(rec, c.head, report); !strings.Contains(got, "another registry or archive") {
-		t.Errorf("a report with another archive: %q", got)
-	}
-
-	// Other items of the archive: the signer in an earlier rotation, another
-	// signer in this one.
-	one := string(c.head.Archive.Bytes())
-	i, j := strings.Index(one, "["), strings.LastIndex(one, "]")
-	item := one[i+1 : j]
-	earlier := strings.Replace(strings.Replace(item, `"rotate-new-1"`, `"rotate-before"`, 1), `"position": 3`, `"position": 1`, 1)
-	if earlier == item || !strings.Contains(earlier, `"position": 1`) {
-		t.Fatal(item)
-	}
-	other := strings.Replace(archived(entryOf("third", 3), "compromised"), `"rotation":"x"`, `"rotation":"rotate-new-1"`, 1)
-	other = other[strings.Index(other, "[")+1 : strings.LastIndex(other, "]")]
-	for name, first := range map[string]string{"the signer in an earlier rotation": earlier, "another signer of this rotation": other} {
-		f := folder(t, string(c.head.Registry.Bytes()), one[:i+1]+first+", "+item+one[j:], rec)
-		if got := said(rec, f, nil); got != "" {
-			t.Errorf("%s: %s", name, got)
-		}
-	}
-
-	c = compromise(t)
-	rec = clone(t, c.head.Records[0])
-	rec.Rollback.Boundary = nil
-	if got := said(rec, c.head, nil); got != "" {
-		t.Errorf("a compromise without a boundary: %s", got)
-	}
-	rec = clone(t, c.head.Records[0])
-	rec.Rollback.Compromised = nil
-	if got := said(rec, c.head, nil); got != "" {
-		t.Errorf("a boundary of nobody: %s", got)
-	}
-	first := opens(t).head
-	rec = clone(t, first.Records[0])
-	rec.Outgoing = nil
-	if got := said(rec, first, nil); got != "" {
-		t.Errorf("nobody is replaced: %s", got)
-	}
-	rec = c.head.Records[0]
-	softer := strings.Replace(string(c.head.Archive.Bytes()), `"state": "compromised"`, `"state": "retired"`, 1)
-	if got := said(rec, folder(t, string(c.head.Registry.Bytes()), softer, rec), nil); !strings.Contains(got, "as retired up to position 3, the record as compromised up to position 3") {
-		t.Errorf("a stolen key that is archived as retired: %q", got)
+			if tc.report != nil {
+				tc.report(r)
+			}
+			for _, with := range []*chain.Report{nil, r} {
+				var said []string
+				for _, f := range Examine(*p.head.Record(tc.id), p.head, with) {
+					said = append(said, f.Message)
+				}
+				want := tc.says != "" && (with != nil || !tc.with)
+				if want != (len(said) > 0) || want && !strings.Contains(strings.Join(said, "\n"), tc.says) {
+					t.Errorf("with a report %v: %q, want %q", with != nil, said, tc.says)
+				}
+			}
+		})
 	}
 }

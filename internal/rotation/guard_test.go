@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 )
 
 func key(t *testing.T, seed byte) pubkey.Key {
@@ -25,7 +26,7 @@ const (
 func TestGuard(t *testing.T) {
 	f := files(t, `[`+entryOf("old", 1)+`,{"signerId":"new","aliases":["arn:new"],"algorithm":"ed25519","publicKey":"`+keyText(t, 2)+`"},
 		{"signerId":"home","aliases":["`+home+`"],"algorithm":"ed25519","publicKey":"`+keyText(t, 3)+`","kmsKeyId":"`+home+`"},
-		{"signerId":"mac","aliases":["arn:mac"],"algorithm":"hmac-sha256","kmsKeyId":"arn:mac"}]`, archived(entryOf("gone", 4), "retired"))
+		{"signerId":"mac","aliases":["arn:aws:kms:eu-west-1:111122223333:key/3"],"algorithm":"hmac-sha256","kmsKeyId":"arn:aws:kms:eu-west-1:111122223333:key/3"}]`, archived(entryOf("gone", 4), "retired"))
 	none := pubkey.Key{}
 	for name, tc := range map[string]struct {
 		d    Deployment
@@ -34,7 +35,7 @@ func TestGuard(t *testing.T) {
 	}{
 		"fits":                   {Deployment{"new", "arn:new", "arn:new", key(t, 2), pubkey.Ed25519, ""}, "", ""},
 		"fits by its alias":      {Deployment{"arn:new", "arn:new", "arn:new", key(t, 2), pubkey.Ed25519, ""}, "", ""},
-		"HMAC fits":              {Deployment{"mac", "arn:mac", "arn:mac", none, pubkey.HMACSHA256, ""}, "", ""},
+		"HMAC fits":              {Deployment{"mac", "arn:aws:kms:eu-west-1:111122223333:key/3", "arn:aws:kms:eu-west-1:111122223333:key/3", none, pubkey.HMACSHA256, ""}, "", ""},
 		"not published":          {Deployment{"next", "arn:new", "arn:new", key(t, 2), pubkey.Ed25519, ""}, RuleNotReady, "Merge its add-signer pull request"},
 		"proposed":               {Deployment{"next", "arn:new", "arn:new", key(t, 2), pubkey.Ed25519, "Merge #7"}, RuleNotReady, "could not be verified. Merge #7 first"},
 		"retired":                {Deployment{"gone", "arn:new", "arn:new", key(t, 4), pubkey.Ed25519, ""}, RuleDeployMismatch, "retired"},
@@ -47,7 +48,7 @@ func TestGuard(t *testing.T) {
 		"a replica of the key":   {Deployment{"home", abroad, abroad, key(t, 3), pubkey.Ed25519, ""}, RuleDeployMismatch, "neither the id nor an alias of signer home; it is in Region us-east-1, the published key in eu-west-1: set"},
 		"another algorithm":      {Deployment{"new", "arn:new", "arn:new", none, pubkey.RSASHA256, ""}, RuleDeployMismatch, "signs with rsa-sha256"},
 		"HMAC for a signature":   {Deployment{"new", "arn:new", "arn:new", none, pubkey.HMACSHA256, ""}, RuleDeployMismatch, "published for ed25519, the KMS key arn:new signs with hmac-sha256"},
-		"another HMAC key":       {Deployment{"mac", "arn:mac", "arn:other", none, pubkey.HMACSHA256, ""}, RuleDeployMismatch, "published for KMS key"},
+		"another HMAC key":       {Deployment{"mac", "arn:aws:kms:eu-west-1:111122223333:key/3", "arn:aws:kms:eu-west-1:111122223333:key/4", none, pubkey.HMACSHA256, ""}, RuleDeployMismatch, "published for KMS key"},
 		"another name":           {Deployment{"new", "alias/new", "arn:new", key(t, 2), pubkey.Ed25519, ""}, RuleDeployMismatch, "neither the id nor an alias"},
 	} {
 		fs := Guard(tc.d, f.Registry, f.Archive)
@@ -97,19 +98,19 @@ func TestElsewhere(t *testing.T) {
 // What a deployment would publish is what add-signer would.
 func TestDeploymentAsSigner(t *testing.T) {
 	f := files(t, "["+entryOf("new", 2)+"]", "")
-	want := SignerOf(f.Registry.Signers[0])
+	want := record.SignerOf(f.Registry.Signers[0])
 	if got := (Deployment{"new", "x", "arn:new", key(t, 2), pubkey.Ed25519, ""}).Signer(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if got := (Deployment{SignerID: "mac", KMSKeyARN: "arn:mac", Algorithm: pubkey.HMACSHA256}).Signer(); got.Fingerprint != "" {
+	if got := (Deployment{SignerID: "mac", KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/3", Algorithm: pubkey.HMACSHA256}).Signer(); got.Fingerprint != "" {
 		t.Errorf("%+v", got)
 	}
 }
 
 // A signer without a public key has no fingerprint to be compared with.
 func TestGuardHMACSignerWithAnotherKey(t *testing.T) {
-	f := files(t, `[{"signerId":"mac","aliases":["arn:mac"],"algorithm":"hmac-sha256","kmsKeyId":"arn:mac"}]`, "")
-	fs := Guard(Deployment{"mac", "arn:mac", "arn:mac", key(t, 1), pubkey.Ed25519, ""}, f.Registry, f.Archive)
+	f := files(t, `[{"signerId":"mac","aliases":["arn:aws:kms:eu-west-1:111122223333:key/3"],"algorithm":"hmac-sha256","kmsKeyId":"arn:aws:kms:eu-west-1:111122223333:key/3"}]`, "")
+	fs := Guard(Deployment{"mac", "arn:aws:kms:eu-west-1:111122223333:key/3", "arn:aws:kms:eu-west-1:111122223333:key/3", key(t, 1), pubkey.Ed25519, ""}, f.Registry, f.Archive)
 	if len(fs) != 1 || strings.Contains(fs[0].Message, "fingerprint") || !strings.Contains(fs[0].Message, "signs with ed25519") {
 		t.Error(fs)
 	}

@@ -87,10 +87,13 @@ func (p Publication) age(now time.Time) Readiness {
 // FallsBackTo reports whether deploying the signer with this own id is a retreat:
 // a rotation replaces it, or was to, or it takes over from a compromised one.
 func FallsBackTo(f record.Files, signerID string) bool {
-	compromised := len(Compromised(f)) > 0
-	return slices.ContainsFunc(f.Records, func(r record.Record) bool {
+	replaced := slices.ContainsFunc(f.Records, func(r record.Record) bool {
 		s := r.State()
-		return s.Outgoing != nil && (s.Outgoing.ID == signerID || compromised && s.Incoming.ID == signerID && f.Phase(r) == record.CompromisedPhase)
+		return s.Outgoing != nil && s.Outgoing.ID == signerID
+	})
+	return replaced || slices.ContainsFunc(Compromised(f), func(was registry.Retired) bool {
+		next := Successor(f, was.ID)
+		return next != nil && next.ID == signerID
 	})
 }
 

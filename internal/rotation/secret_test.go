@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
 
@@ -41,7 +42,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		"an archived digest":    {"[" + fresh + "]", item(strings.Repeat("ab", 32), "S")},
 		"an archive's position": {"[" + fresh + "]", item(`"position":3`, `"position":S`)},
 	}
-	base := folder(t, "["+old+","+fresh+"]", "")
+	base := files(t, "["+old+","+fresh+"]", "")
 	for name, texts := range head {
 		for i, secret := range secrets {
 			t.Run(fmt.Sprint(name, i), func(t *testing.T) {
@@ -54,8 +55,13 @@ func TestNoSecretIsShown(t *testing.T) {
 				if f, err := registry.Load("signers.json", []byte(text), "signers.archive.json", archive); err != nil {
 					all = append(all, err.Error())
 				} else {
-					fs := append(f.Findings, registry.Validate(f.Registry, f.Archive, judged)...)
-					fs = append(fs, Judge(base, Files{f.Registry, f.Archive, nil, "rotations"}, judged, time.Hour)...)
+					fs := append(f.Findings, registry.Validate(f.Registry, f.Archive, start)...)
+					change := Change{Base: base, Head: record.Files{Registry: f.Registry, Archive: f.Archive, Dir: "rotations"}, Now: start, Age: time.Hour}
+					more, err := change.Judge()
+					if err != nil {
+						t.Fatal(err)
+					}
+					fs = append(fs, more...)
 					if finding.Count(fs, finding.Error) == 0 {
 						t.Error("it was accepted")
 					}
