@@ -1,6 +1,6 @@
 # What CI runs is what you run: make lint test drill.
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint bench golden build fuzz e2e mutants histories reproduce release-rehearsal start-times moto
+.PHONY: help drill test lint bench golden build fuzz e2e mutants histories reproduce release-rehearsal start-times moto mutations
 
 TOOL     := go tool -modfile=tools/lint/go.mod
 FUZZTIME ?= 30s
@@ -40,6 +40,9 @@ lint: ## gofmt, vet, staticcheck, actionlint, shellcheck
 e2e: ## play every example and reusable workflow under a runner (act), with the result of each job
 	tools/deps.sh git curl postgresql
 	go test -count=1 -run='^TestRunner$$' -v ./actions/ | grep -E '^ +(examples/|[a-z]+\.yml)|^ok|^FAIL|^---|_test.go'
+
+mutations: ## change every value of registry, archive and records in 500 states; each change must be refused (some minutes)
+	go test -count=1 -timeout=60m -run='^TestEveryMutationIsRefused$$' -v ./internal/rotation -every=10 | grep -E 'states|passes|^(ok|FAIL|---)'
 
 bench: ## measure a verification, part by part
 	go run ./cmd/bench

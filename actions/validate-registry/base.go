@@ -224,7 +224,7 @@ func (g *gate) compare(ctx context.Context, head *side) (base *side, found []fin
 
 // judge judges what the files have become.
 func (g *gate) judge(base, head *side, age time.Duration, arrived func(path string) (time.Time, error)) ([]finding.Finding, error) {
-	c := rotation.Change{Base: *base.files, Head: *head.files, Now: g.Now(), Age: age, Arrived: arrived}
+	c := rotation.Change{Base: *base.files, Head: *head.files, Now: g.Now(), Age: age, Arrived: arrived, Runs: g.Runs()}
 	found, err := c.Judge()
 	g.gained = c.Gained
 	return found, err

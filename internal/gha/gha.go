@@ -222,9 +222,19 @@ type Origin struct{ Actor, Repository, Commit, RunURL string }
 func (r *Run) Origin() Origin {
 	o := Origin{Actor: r.Getenv("GITHUB_ACTOR"), Repository: r.Getenv("GITHUB_REPOSITORY"), Commit: r.Getenv("GITHUB_SHA")}
 	if id := r.Getenv("GITHUB_RUN_ID"); id != "" {
-		o.RunURL = cmp.Or(r.Getenv("GITHUB_SERVER_URL"), "https://github.com") + "/" + o.Repository + "/actions/runs/" + id
+		o.RunURL = cmp.Or(r.Runs(), "https://github.com/"+o.Repository+"/actions/runs/") + id
 	}
 	return o
+}
+
+// Runs is what links to runs of this repository begin with, "" where the runner does
+// not say.
+func (r *Run) Runs() string {
+	server, repo := r.Getenv("GITHUB_SERVER_URL"), r.Getenv("GITHUB_REPOSITORY")
+	if server == "" || repo == "" {
+		return ""
+	}
+	return server + "/" + repo + "/actions/runs/"
 }
 
 // Argument is an input as it was given. A secret has its variable and no value.

@@ -37,6 +37,9 @@ type Change struct {
 	// Arrived says since when the base has the newest move of the record at a path,
 	// by the base's history; nil where there is no history.
 	Arrived func(path string) (time.Time, error)
+	// Runs is the address that links to runs of this repository begin with, "" if that
+	// is not known.
+	Runs string
 	// Gained is the move that Judge has found, nil if there is none.
 	Gained record.Move
 }
@@ -126,6 +129,9 @@ func (j *judge) move(id string, m record.Move) error {
 	j.findings = append(j.findings, registry.Mismatches(want.Registry, want.Archive, j.Head.Registry, j.Head.Archive, gained)...)
 	if at := m.Made().At; at.Sub(j.Now) > MaxSkew {
 		j.about(RuleStaleEvidence, finding.Error, id, "the move %q claims to be of %s, which is in the future", m.Kind(), stamp(at))
+	}
+	if url := m.Made().RunURL; j.Runs != "" && url != "" && !strings.HasPrefix(url, j.Runs) {
+		j.about(RuleRecord, finding.Error, id, "the move %q links to %s, which is no run of this repository (%s…)", m.Kind(), registry.Quote(url), j.Runs)
 	}
 	if judge := evidence[m.Kind()]; judge != nil {
 		return judge(j, id, m)

@@ -108,11 +108,12 @@ func (e *examination) archived(m record.Move, state registry.State, boundary rec
 // positions wants the chain to show both signers where the retirement says. A signer
 // that came back since may have signed on.
 func (e *examination) positions(before record.State, m *record.Retire) {
-	if e.report == nil || e.rec.State().Stage == record.Back {
+	if e.report == nil {
 		return
 	}
 	old, fresh := e.report.Use(m.Signer.ID), e.report.Use(before.Staying.ID)
-	if was, _ := e.files.Archive.Find(m.Signer.ID); was.Rotation == e.rec.ID && old.LastPosition > m.Boundary.Position {
+	_, back := e.files.Registered(m.Signer.ID)
+	if was, _ := e.files.Archive.Find(m.Signer.ID); !back && was.Rotation == e.rec.ID && old.LastPosition > m.Boundary.Position {
 		e.at(RuleRecord, "signer %s signed the event at position %d, beyond its boundary %d", m.Signer.ID, old.LastPosition, m.Boundary.Position)
 	}
 	if fresh.FirstPosition > 0 && m.Cutover.Position > 0 && fresh.FirstPosition != m.Cutover.Position {

@@ -21,11 +21,13 @@ func TestExamine(t *testing.T) {
 		says   string
 		with   bool // only a report tells
 	}{
-		"opened":                    {pull: opens(), id: b},
-		"promoted":                  {pull: promotes(), id: b},
-		"retired":                   {pull: retires(), id: b},
-		"rolled back":               {pull: returns(), id: b},
-		"left behind":               {pull: leaves(), id: b},
+		"opened":      {pull: opens(), id: b},
+		"promoted":    {pull: promotes(), id: b},
+		"retired":     {pull: retires(), id: b},
+		"rolled back": {pull: returns(), id: b},
+		"left behind": {pull: leaves(), id: b, change: edit(b, func(m *record.Retire) { m.Cutover.Position = 1 }), report: func(r *chain.Report) {
+			r.Signers = map[string]chain.SignerUse{"a": use("a", 7, 1, 17, start), "b": use("b", 2, 8, 9, start)}
+		}},
 		"withdrawn":                 {pull: withdraws(), id: b},
 		"compromised":               {pull: leaks(), id: leak},
 		"compromised since":         {pull: leaks(), id: b},
