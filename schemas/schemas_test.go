@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,17 +18,45 @@ var (
 	at    = `"2026-03-01T12:00:00Z"`
 )
 
+// moves has one move of each kind, with every member that it may have. A schema
+// knows no order of moves; package record does.
+var moves = []string{
+	`{"move": "open", ` + made + `, "signer": ` + signer + `, "replaces": ` + signer + `, "policy": ` + policy + `,
+		"possession": {"challenge": "c", "digest": "d", "signature": "s"}}`,
+	`{"move": "promote", ` + made + `, "signer": ` + signer + `, "replaces": ` + signer + `, "policy": {"overlap": "48h0m0s"}}`,
+	`{"move": "retire", ` + made + `, "signer": ` + signer + `, "boundary": ` + mark + `, "cutover": {"position": 3},
+		` + gates + `, "publishedIn": 7,
+		"evidence": {"events": 3, "head": "` + hex64 + `", "registrySha256": "` + hex64 + `", "archiveSha256": "` + hex64 + `",
+			"checkpoint": "2:` + hex64 + `", "reportSha256": "` + hex64 + `"}}`,
+	`{"move": "withdraw", ` + made + `, "signer": ` + signer + `}`,
+	`{"move": "roll back", ` + made + `, "signer": ` + signer + `,
+		"window": {"events": 2, "firstPosition": 3, "lastPosition": 4}}`,
+	`{"move": "compromise", ` + made + `, "signer": ` + signer + `, "boundary": ` + mark + `}`,
+}
+
+// What several moves have.
+var (
+	run    = `"https://github.com/a/b/actions/runs/1"`
+	made   = `"at": ` + at + `, "actor": "a", "reason": "r", "runUrl": ` + run
+	signer = `{"id": "v2", "algorithm": "ed25519", "fingerprint": "` + hex64 + `", "kmsKeyArn": "arn:aws:kms:eu-west-1:1:key/2"}`
+	policy = `{"overlap": "48h0m0s", "propagation": "5m0s", "drain": "1h0m0s", "shortOverlapAllowed": true}`
+	gates  = `"gates": [{"id": "G1", "name": "n", "state": "passed", "detail": "d"}]`
+	mark   = `{"position": 2, "digest": "` + hex64 + `"}`
+)
+
+// recordOf is a rotation record with these moves.
+func recordOf(moves ...string) string {
+	return `{"version": 1, "id": "rotate-v2-0a1b2c3d", "moves": [` + strings.Join(moves, ", ") + `]}`
+}
+
 // good has one full document for each schema; the stories hold what the actions
 // really write against them.
 var good = map[schemas.Name]string{
 	schemas.Signers: `{"version": 1, "x-owner": {"team": "security"}, "signers": [
 		{"signerId": "v1", "algorithm": "RSA-SHA256", "publicKey": "PEM", "deployedAt": ` + at + `, "description": "d", "kmsKeyId": "arn:aws:kms:eu-west-1:1:key/2", "rotation": "r", "aliases": ["arn:aws:kms:eu-west-1:1:key/2"], "x-note": [1]},
 		{"signer_kid": "v2", "alg": "ed25519", "public_key_pem": "PEM"}]}`,
-	schemas.Archive: `{"version": 1, "retired": [{"id": "v1", "entry": {"algorithm": "ed25519", "publicKey": "PEM"}, "retiredAt": ` + at + `, "reason": "r", "rotation": "x", "state": "retired", "boundary": {"position": 0, "digest": "` + hex64 + `"}}]}`,
-	schemas.Rotation: `{"version": 1, "id": "rotate-v2-0a1b2c3d", "createdAt": ` + at + `, "actor": "a", "reason": "r", "incoming": {"id": "v2", "algorithm": "ed25519", "fingerprint": "` + hex64 + `"}, "policy": {"overlap": "48h0m0s"},
-		"possession": {"challenge": "c", "digest": "d", "signature": "s"},
-		"retirement": {"evaluatedAt": ` + at + `, "cutover": {"position": 3}, "boundary": {"position": 2, "digest": "` + hex64 + `"}, "gates": [{"id": "G1", "name": "n", "state": "passed", "detail": "d"}], "evidence": {"events": 3, "head": "h", "registrySha256": "` + hex64 + `"}},
-		"rollback": {"at": ` + at + `, "actor": "a", "reason": "r", "mode": "compromise"}}`,
+	schemas.Archive:    `{"version": 1, "retired": [{"id": "v1", "entry": {"algorithm": "ed25519", "publicKey": "PEM"}, "retiredAt": ` + at + `, "reason": "r", "rotation": "x", "state": "retired", "boundary": {"position": 0, "digest": "` + hex64 + `"}}]}`,
+	schemas.Rotation:   recordOf(moves...),
 	schemas.Checkpoint: `{"version": 1, "count": 3, "head": "` + hex64 + `", "chain": {"systemIdentifier": "7", "table": "t"}, "signers": {"v1": {"events": 3, "lastPosition": 3}}, "registrySha256": "` + hex64 + `", "createdAt": ` + at + `}`,
 	schemas.Exceptions: `{"version": 1, "exceptions": [{"rule": "fork", "eventId": "e", "digest": "` + hex64 + `", "reason": "r", "approvedBy": "a", "approvedAt": ` + at + `}]}`,
 	schemas.Shard: `{"version": 1, "shard": "1/2 files plan 0123456789abcdef", "terms": "` + hex64 + `", "events": 3, "segments": [{"genesis": true, "prev": "` + hex64 + `", "first": "` + hex64 + `", "last": "` + hex64 + `",
@@ -92,13 +121,14 @@ func TestBrokenTwins(t *testing.T) {
 		{schemas.Archive, `"reason": "r", `, ``, "/retired/0"},
 		{schemas.Archive, `"entry": {`, `"entry": {"secret": "x", `, "/retired/0/entry"},
 		{schemas.Rotation, `"id": "rotate-v2-0a1b2c3d"`, `"id": "../x"`, "/id"},
-		{schemas.Rotation, `"overlap": "48h0m0s"`, `"overlap": 48`, "/policy/overlap"},
-		{schemas.Rotation, `"ed25519"`, `"Ed25519"`, "/incoming/algorithm"},
-		{schemas.Rotation, `"challenge": "c", `, ``, "/possession"},
-		{schemas.Rotation, `"challenge": "c"`, `"challenge": "c", "Challenge": "d"`, "/possession"},
-		{schemas.Rotation, `"state": "passed"`, `"state": "ok"`, "/retirement/gates/0/state"},
-		{schemas.Rotation, `"mode": "compromise"`, `"mode": "force"`, "/rollback/mode"},
-		{schemas.Rotation, `"actor": "a", "reason": "r", "incoming"`, `"actor": "a", "incoming"`, "/"},
+		{schemas.Rotation, `"id": "rotate-v2-0a1b2c3d"`, `"id": "v2-0a1b2c3d"`, "/id"},
+		{schemas.Rotation, `"overlap": "48h0m0s"`, `"overlap": 48`, "/moves/0/policy/overlap"},
+		{schemas.Rotation, `"ed25519"`, `"Ed25519"`, "/moves/0/signer/algorithm"},
+		{schemas.Rotation, `"challenge": "c", `, ``, "/moves/0/possession"},
+		{schemas.Rotation, `"challenge": "c"`, `"challenge": "c", "Challenge": "d"`, "/moves/0/possession"},
+		{schemas.Rotation, `"state": "passed"`, `"state": "ok"`, "/moves/2/gates/0/state"},
+		{schemas.Rotation, `"move": "roll back"`, `"move": "rollback"`, "/moves/4/move"},
+		{schemas.Rotation, `"reason": "r", `, ``, "/moves/0"},
 		{schemas.Checkpoint, `"count": 3`, `"count": 0`, "/count"},
 		{schemas.Checkpoint, hex64, strings.ToUpper(hex64), "/head"},
 		{schemas.Checkpoint, `"events": 3`, `"events": -3`, "/signers/v1/events"},
@@ -129,14 +159,135 @@ func TestBrokenTwins(t *testing.T) {
 		if broken == good[tc.name] {
 			t.Fatalf("%s: nothing to replace: %s", tc.name, tc.old)
 		}
-		found := false
-		for _, v := range violations(t, tc.name, broken) {
-			found = found || strings.HasPrefix(v.String(), tc.at+": ")
-		}
-		if !found {
-			t.Errorf("%s accepts %s, or sees it elsewhere than at %s: %v", tc.name, tc.new, tc.at, violations(t, tc.name, broken))
+		if got := violations(t, tc.name, broken); !namesPlace(got, tc.at) {
+			t.Errorf("%s, with %s: got %v, want a violation at %s", tc.name, tc.new, got, tc.at)
 		}
 	}
+}
+
+// A record may have each kind of move, with all members and with those alone that a
+// move needs.
+func TestMoves(t *testing.T) {
+	for _, move := range append(slices.Clone(moves), bare...) {
+		if got := violations(t, schemas.Rotation, recordOf(move)); len(got) > 0 {
+			t.Errorf("got %v, want a good record:\n%s", got, move)
+		}
+	}
+}
+
+// bare has one move of each kind, without what it may leave out.
+var bare = []string{
+	`{"move": "open", ` + who + `, "signer": ` + mac + `, "policy": {"overlap": "48h0m0s"}}`,
+	`{"move": "promote", ` + who + `, "signer": ` + mac + `, "replaces": ` + mac + `, "policy": {"overlap": "48h0m0s"}}`,
+	`{"move": "retire", ` + who + `, "signer": ` + mac + `, "boundary": ` + none + `, "cutover": {"position": 0},
+		"gates": [{"id": "G1", "name": "n", "state": "off", "detail": "d"}],
+		"evidence": {"events": 0, "head": "` + hex64 + `", "registrySha256": "` + hex64 + `"}}`,
+	`{"move": "withdraw", ` + who + `, "signer": ` + mac + `}`,
+	`{"move": "roll back", ` + who + `, "signer": ` + mac + `}`,
+	`{"move": "compromise", ` + who + `, "signer": ` + mac + `, "boundary": ` + none + `}`,
+}
+
+var (
+	who  = `"at": ` + at + `, "actor": "a", "reason": "r"`
+	mac  = `{"id": "v1", "algorithm": "hmac-sha256"}`
+	none = `{"position": 0, "digest": "` + strings.Repeat("0", 64) + `"}`
+)
+
+// What no move has is refused in every move, and the violation names the place.
+func TestMovesRefused(t *testing.T) {
+	for i, move := range moves {
+		place := fmt.Sprintf("/moves/%d", i)
+		for name, tc := range map[string]struct{ old, new, at string }{
+			"an unknown move":          {`{"move": "`, `{"move": "re-`, place + "/move"},
+			"a move without a name":    {`{"move": `, `{"motion": `, place},
+			"a move that is no text":   {`{"move": `, `{"move": 1, "was": `, place + "/move"},
+			"an unknown member":        {`"actor": "a"`, `"actor": "a", "mode": "force"`, place},
+			"a member in capitals":     {`"actor": "a"`, `"actor": "a", "Actor": "b"`, place},
+			"no time":                  {`"at": ` + at + `, `, ``, place},
+			"a time with nanoseconds":  {at, `"2026-03-01T12:00:00.5Z"`, place + "/at"},
+			"a time of another offset": {at, `"2026-03-01T13:00:00+01:00"`, place + "/at"},
+			"a time in lower case":     {at, `"2026-03-01t12:00:00z"`, place + "/at"},
+			"a day without a time":     {at, `"2026-03-01"`, place + "/at"},
+			"nobody":                   {`"actor": "a"`, `"actor": ""`, place + "/actor"},
+			"no reason":                {`"reason": "r"`, `"reason": ""`, place + "/reason"},
+			"a link that is no run":    {run, `"javascript:alert(1)"`, place + "/runUrl"},
+			"a run without a number":   {run, `"https://github.com/a/b/actions/runs/"`, place + "/runUrl"},
+			"a run with more behind":   {run, `"https://github.com/a/b/actions/runs/1/../x"`, place + "/runUrl"},
+			"no signer":                {`"signer": ` + signer, `"signer": null`, place + "/signer"},
+			"a signer without an id":   {`{"id": "v2", `, `{`, place + "/signer"},
+			"a signer with a key":      {`{"id": "v2"`, `{"id": "v2", "publicKey": "PEM"`, place + "/signer"},
+			"a fingerprint cut short":  {hex64, hex64[1:], place + "/signer/fingerprint"},
+		} {
+			wantViolation(t, name, i, move, tc.old, tc.new, tc.at)
+		}
+	}
+}
+
+// Each kind of move has what it rests on.
+func TestMovesWithoutTheirGrounds(t *testing.T) {
+	const open, promote, retire, withdraw, rollBack, compromise = 0, 1, 2, 3, 4, 5
+	for name, tc := range map[string]struct {
+		move         int
+		old, new, at string
+	}{
+		"published without a policy":   {open, `, "policy": ` + policy, ``, ""},
+		"a proof with a member more":   {open, `"possession": {`, `"possession": {"key": "k", `, "/possession"},
+		"a policy with a member more":  {open, `"policy": {`, `"policy": {"grace": "1h", `, "/policy"},
+		"replaces nobody":              {promote, `"replaces": ` + signer + `, `, ``, ""},
+		"no overlap":                   {promote, `"policy": {"overlap": "48h0m0s"}`, `"policy": {}`, "/policy"},
+		"retired without a boundary":   {retire, `"boundary": ` + mark + `, `, ``, ""},
+		"a boundary without position":  {retire, `"boundary": {"position": 2, `, `"boundary": {`, "/boundary"},
+		"a boundary before the chain":  {retire, `"boundary": {"position": 2`, `"boundary": {"position": -1`, "/boundary/position"},
+		"a boundary between positions": {retire, `"boundary": {"position": 2`, `"boundary": {"position": 1.5`, "/boundary/position"},
+		"no cut-over":                  {retire, `"cutover": {"position": 3},`, ``, ""},
+		"no gates":                     {retire, gates, `"gates": []`, "/gates"},
+		"a gate without a name":        {retire, `"name": "n", `, ``, "/gates/0"},
+		"no head":                      {retire, `"head": "` + hex64 + `", `, ``, "/evidence"},
+		"a checkpoint without a count": {retire, `"checkpoint": "2:`, `"checkpoint": "`, "/evidence/checkpoint"},
+		"pull request 0":               {retire, `"publishedIn": 7`, `"publishedIn": 0`, "/publishedIn"},
+		"withdrawn up to a boundary":   {withdraw, `"move": "withdraw"`, `"move": "withdraw", "boundary": ` + mark, ""},
+		"a window without a count":     {rollBack, `"window": {"events": 2, `, `"window": {`, "/window"},
+		"a window that ends in a text": {rollBack, `"lastPosition": 4`, `"lastPosition": "4"`, "/window/lastPosition"},
+		"stolen without a boundary":    {compromise, `, "boundary": ` + mark, ``, ""},
+		"a boundary without a digest":  {compromise, `"digest": "` + hex64 + `"}`, `"digest": ""}`, "/boundary/digest"},
+	} {
+		wantViolation(t, name, tc.move, moves[tc.move], tc.old, tc.new, fmt.Sprintf("/moves/%d%s", tc.move, tc.at))
+	}
+}
+
+// A record without moves says nothing, and one of another version is not read.
+func TestRecordRefused(t *testing.T) {
+	for name, tc := range map[string]struct{ document, at string }{
+		"no move":           {recordOf(), "/moves"},
+		"no moves":          {`{"version": 1, "id": "rotate-a"}`, "/"},
+		"moves by name":     {`{"version": 1, "id": "rotate-a", "moves": {}}`, "/moves"},
+		"a move as a text":  {recordOf(`"open"`), "/moves/0"},
+		"another version":   {strings.Replace(recordOf(moves[0]), `"version": 1`, `"version": 2`, 1), "/version"},
+		"an unknown member": {strings.Replace(recordOf(moves[0]), `"version": 1`, `"version": 1, "phase": "archived"`, 1), "/"},
+	} {
+		if got := violations(t, schemas.Rotation, tc.document); !namesPlace(got, tc.at) {
+			t.Errorf("%s: got %v, want a violation at %s", name, got, tc.at)
+		}
+	}
+}
+
+// wantViolation changes one place of the ith move of a record that has all kinds, and
+// wants a violation that names the place.
+func wantViolation(t *testing.T, name string, i int, move, old, new, at string) {
+	t.Helper()
+	broken := strings.Replace(move, old, new, 1)
+	if broken == move {
+		t.Fatalf("%s: nothing to replace: %s in %s", name, old, move)
+	}
+	all := slices.Clone(moves)
+	all[i] = broken
+	if got := violations(t, schemas.Rotation, recordOf(all...)); !namesPlace(got, at) {
+		t.Errorf("%s: got %v, want a violation at %s", name, got, at)
+	}
+}
+
+func namesPlace(list []schemas.Violation, at string) bool {
+	return slices.ContainsFunc(list, func(v schemas.Violation) bool { return strings.HasPrefix(v.String(), at+": ") })
 }
 
 // A name that is no schema, and a document that is no JSON, are errors, not

@@ -265,7 +265,7 @@ func (g *gate) step(ctx context.Context, from, to string, head *side) (base *sid
 	if g.event.Name == "push" {
 		age = 0 // judged when it was merged
 	}
-	found, err = g.judge(base, head, age, func(path string) (time.Time, error) { return gitrepo.Arrived(ctx, ".", from, g.prefix+path) })
+	found, err = g.judge(base, head, age, func(path string) (time.Time, error) { return gitrepo.Arrived(ctx, ".", from, g.prefix+path, g.Now()) })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,6 +106,93 @@ func TestVerifyWithCheckpoint(t *testing.T) {
 		if r.FindingsTotal != int64(len(r.Findings)) {
 			t.Errorf("%s: %d findings, counted %d", name, len(r.Findings), r.FindingsTotal)
 		}
+	}
+}
+
+// The report tells through which of the events that it was asked about the chain
+// passes, and nothing else depends on them. A chain that was read in shards says the
+// same.
+func TestVerifyTellsWhatTheChainPassesThrough(t *testing.T) {
+	files, s := signer(t)
+	terms := audit.Terms{Registry: files.Registry, Archive: files.Archive}
+	longer := export(t, s, 6)
+	lines := strings.SplitAfter(longer, "\n")
+	digests := map[int]string{} // by position
+	for n := 1; n <= 6; n++ {
+		r, _, err := audit.Verify(t.Context(), source(strings.Join(lines[:n], "")), terms)
+		if err != nil || r.Verdict != chain.Verified {
+			t.Fatal(r, err)
+		}
+		digests[n] = r.Head
+	}
+	at := func(position, digestOf int) string { return fmt.Sprintf("%d:%s", position, digests[digestOf]) }
+	rows := strings.Join(lines[:5], "")
+	without, _, err := audit.Verify(t.Context(), source(rows), terms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ looked, passed []string }{
+		"nothing is asked":                    {nil, nil},
+		"the first event":                     {[]string{at(1, 1)}, []string{at(1, 1)}},
+		"one in the middle":                   {[]string{at(3, 3)}, []string{at(3, 3)}},
+		"the head":                            {[]string{at(5, 5)}, []string{at(5, 5)}},
+		"one twice":                           {[]string{at(3, 3), at(3, 3)}, []string{at(3, 3), at(3, 3)}},
+		"a digest that no event has":          {[]string{"3:" + strings.Repeat("0", 64)}, nil},
+		"the digest of another position":      {[]string{at(4, 3)}, nil},
+		"one beyond the head":                 {[]string{at(6, 6)}, nil},
+		"the head, one position further":      {[]string{at(6, 5)}, nil},
+		"one of three":                        {[]string{at(6, 6), at(2, 2), at(4, 3)}, []string{at(2, 2)}},
+		"position 0":                          {[]string{at(0, 3)}, nil},
+		"no digest":                           {[]string{"3", "3:", "", ":", "3:" + digests[3][1:]}, nil},
+		"a digest in capitals is another one": {[]string{"3:" + strings.ToUpper(digests[3])}, nil},
+	} {
+		terms.Looked = tc.looked
+		whole, _, err := audit.Verify(t.Context(), source(rows), terms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder := folder(t, map[string][]byte{"a": []byte(strings.Join(lines[:2], "")), "b": []byte(strings.Join(lines[2:5], ""))})
+		joined, _, err := audit.Join(t.Context(), folder, terms, shards(t, folder, terms, plan(t, folder, 2), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for way, r := range map[string]*chain.Report{"in one reading": whole, "in shards": joined} {
+			var got []string
+			for _, a := range r.Passed {
+				got = append(got, a.String())
+			}
+			if !slices.Equal(got, tc.passed) {
+				t.Errorf("%s, %s: got %q, want %q", name, way, got, tc.passed)
+			}
+			r.Passed, r.Source, r.Signatures = nil, without.Source, without.Signatures
+			if !reflect.DeepEqual(r, without) {
+				t.Errorf("%s, %s: got %+v, want the report without the question: %+v", name, way, r, without)
+			}
+		}
+	}
+}
+
+// A run that reads what is new alone has not seen the events before the checkpoint,
+// and tells of none.
+func TestResumeTellsNothingOfEventsThatItHasNotRead(t *testing.T) {
+	files, s := signer(t)
+	terms := audit.Terms{Registry: files.Registry, Archive: files.Archive}
+	rows := export(t, s, 5)
+	r, table, err := audit.Verify(t.Context(), source(rows), terms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := checkpoint.Next(nil, table, r, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if terms.Checkpoint, err = checkpoint.Parse("c.json", next.JSON()); err != nil {
+		t.Fatal(err)
+	}
+	terms.Resume, terms.Looked = true, []string{"1:" + r.Genesis}
+	resumed, _, err := audit.Verify(t.Context(), source(rows), terms)
+	if err != nil || resumed.Resumed == nil || len(resumed.Passed) != 0 {
+		t.Errorf("got %v, resumed %v, error %v; want a resumed run that tells nothing", resumed.Passed, resumed.Resumed, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"iter"
@@ -20,6 +21,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/checkpoint"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
@@ -31,10 +33,10 @@ var sequences = flag.Int("sequences", 2000, "how many random histories TestModel
 const steps = 50
 
 // TestModel plays random histories of a repository, its chain and its keys:
-// people add, merge, close, deploy (where guard-deploy lets them), write, wait,
-// finalize, roll back, declare keys stolen and disable them, in any order, each
-// step perhaps twice or broken off half-way. After each step what a user relies
-// on must hold; see invariants.
+// people add, promote, merge, close, deploy (where guard-deploy lets them), write,
+// wait, finalize, roll back, declare keys stolen and disable them, in any order,
+// each step perhaps twice or broken off half-way. After each step what a user
+// relies on must hold; see invariants.
 func TestModel(t *testing.T) {
 	did := map[string]int{}
 	for seed := range uint64(*sequences) {
@@ -53,7 +55,10 @@ func TestModel(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(did)) {
 		t.Logf("%6d %s", did[what], what)
 	}
-	for _, what := range []string{"merged add", "merged finalize", "merged rollback", "merged compromise", "archived what a rollback left behind", "withdrawn", "disabled a key", "refused by guard-deploy", "refused to merge", "an alarm"} {
+	for _, what := range []string{
+		"merged open", "merged promote", "merged retire", "merged withdraw", "merged roll back", "merged compromise",
+		"archived what a rollback left behind", "disabled a key", "refused by guard-deploy", "refused to merge", "an alarm",
+	} {
 		if did[what] == 0 && *sequences >= 500 {
 			t.Errorf("it never came to: %s", what)
 		}
@@ -68,7 +73,7 @@ type model struct {
 	step  int
 	log   []string
 	did   map[string]int
-	files rotation.Files // on the default branch
+	files record.Files // on the default branch
 	open  map[string]proposal
 	keys  map[string]*secretKey // by signer id
 	// writers are the signers that the audited service is deployed with, two
@@ -90,16 +95,13 @@ type secretKey struct {
 	disabled bool
 }
 
-// proposal is an open pull request: files that it changes, and the base that it
-// was made from.
+// proposal is an open pull request: a move in the record with this id, the files
+// that it changes, and the base that it was made from.
 type proposal struct {
-	kind         string
-	base         rotation.Files
-	reg, arch    []byte
-	rec          rotation.Record
-	compromised  string
-	leavesBehind bool
-	withdraws    bool
+	id    string
+	move  record.Move
+	base  record.Files
+	files map[string][]byte
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -110,7 +112,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.files = m.load(empty.Registry.Add(k.entry("initial", m.now)), nil, nil)
+	m.files = m.load(map[string][]byte{"signers.json": empty.Registry.Add(k.entry("initial", m.now))})
 	m.writers = []string{"s0"}
 	m.write(2)
 	return m
@@ -129,8 +131,15 @@ func (m *model) key(id string, hmacKey bool) *secretKey {
 	return k
 }
 
+// arnOf is the KMS key of a signer.
+func arnOf(id string) string {
+	return "arn:aws:kms:eu-west-1:111122223333:key/" + hex.EncodeToString([]byte(id))
+}
+
 func (k *secretKey) entry(rotationID string, at time.Time) registry.Entry {
-	e := registry.Entry{ID: k.id, Algorithm: pubkey.HMACSHA256, KMSKeyID: "arn:aws:kms:eu-west-1:111122223333:key/" + k.id, DeployedAt: at, Rotation: rotationID}
+	e := registry.Entry{
+		ID: k.id, Algorithm: pubkey.HMACSHA256, KMSKeyID: arnOf(k.id), DeployedAt: at, Rotation: rotationID,
+	}
 	if k.private != nil {
 		e.Algorithm = pubkey.Ed25519
 		var err error
@@ -140,6 +149,16 @@ func (k *secretKey) entry(rotationID string, at time.Time) registry.Entry {
 	}
 	e.Aliases = []string{e.KMSKeyID}
 	return e
+}
+
+// signer is the key as a move names it.
+func (k *secretKey) signer() record.Signer {
+	e := k.entry("", time.Time{})
+	s := record.Signer{ID: e.ID, Algorithm: e.Algorithm, KMSKeyARN: e.KMSKeyID}
+	if !e.Key.IsZero() {
+		s.Fingerprint = e.Key.Fingerprint()
+	}
+	return s
 }
 
 func (k *secretKey) sign(digest chain.Digest) string {
@@ -154,13 +173,40 @@ func (k *secretKey) sign(digest chain.Digest) string {
 	return base64.StdEncoding.EncodeToString(signature)
 }
 
-func (m *model) load(reg, arch []byte, records []rotation.Record) rotation.Files {
-	f, err := registry.Load("signers.json", reg, "signers.archive.json", arch)
+// load reads files, by path, as a reader of the repository does.
+func (m *model) load(texts map[string][]byte) record.Files {
+	f, err := registry.Load("signers.json", texts["signers.json"], "signers.archive.json", texts["signers.archive.json"])
 	if err != nil {
 		m.Fatalf("%v\n%s", err, strings.Join(m.log, "\n"))
 	}
-	return rotation.Files{Registry: f.Registry, Archive: f.Archive, Records: records, Dir: "rotations"}
+	files := record.Files{Registry: f.Registry, Archive: f.Archive, Dir: "rotations"}
+	for _, path := range slices.Sorted(maps.Keys(texts)) {
+		if !strings.HasPrefix(path, files.Dir+"/") {
+			continue
+		}
+		r, err := record.Parse(path, texts[path])
+		if err != nil || files.Path(r.ID) != path {
+			m.Fatalf("%s: %v\n%s", path, err, strings.Join(m.log, "\n"))
+		}
+		files.Records = append(files.Records, r)
+	}
+	return files
 }
+
+// textsOf are the files by path.
+func textsOf(f record.Files) map[string][]byte {
+	texts := map[string][]byte{"signers.json": f.Registry.Bytes()}
+	if text := f.Archive.Bytes(); len(text) > 0 {
+		texts["signers.archive.json"] = text
+	}
+	for _, r := range f.Records {
+		texts[f.Path(r.ID)] = r.JSON()
+	}
+	return texts
+}
+
+// by is who makes a move, and when.
+func (m *model) by() record.By { return record.By{At: m.now, Actor: "a", Reason: "r"} }
 
 func (m *model) say(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf("%2d ", m.step)+fmt.Sprintf(format, args...))
@@ -185,7 +231,7 @@ func (m *model) append(id string) {
 	digest := chain.Digest(sha256.Sum256(append(slices.Clone(payload), m.head...)))
 	m.now = m.now.Add(time.Second)
 	e := chain.Event{Row: int64(n + 1), ID: fmt.Appendf(nil, "e%d", n+1), Payload: payload, Signature: []byte(k.sign(digest)),
-		Signer: []byte("arn:aws:kms:eu-west-1:111122223333:key/" + id), CreatedAt: m.now}
+		Signer: []byte(arnOf(id)), CreatedAt: m.now}
 	if n > 0 {
 		e.Prev = []byte(chain.Digest(m.head).String())
 	}
@@ -193,7 +239,7 @@ func (m *model) append(id string) {
 }
 
 // verify judges the chain under some files.
-func (m *model) verify(f rotation.Files) *chain.Report {
+func (m *model) verify(f record.Files) *chain.Report {
 	secrets := map[string][]byte{}
 	for id, k := range m.keys {
 		if k.secret != nil {
@@ -221,7 +267,7 @@ func (m *model) verify(f rotation.Files) *chain.Report {
 }
 
 func (m *model) act() {
-	switch m.IntN(16) {
+	switch m.IntN(17) {
 	case 0, 1:
 		m.add()
 	case 2, 3, 4:
@@ -257,77 +303,91 @@ func (m *model) act() {
 		}
 	case 15:
 		m.disable()
+	case 16:
+		m.promote()
 	}
 }
 
 // propose opens a pull request under the name of what it does: a second run
 // finds the first one's, and one that was broken off has left nothing else.
-func (m *model) propose(name string, p proposal) {
+func (m *model) propose(name, id string, move record.Move) {
 	if _, there := m.open[name]; there || m.IntN(8) == 0 { // there already, or killed before it was
 		return
 	}
-	p.base = m.files
-	head := m.merged(p)
-	for _, f := range rotation.Judge(m.files, head, m.now, rotation.EvidenceAge) {
-		if f.Severity == finding.Error {
-			return // the action would refuse to propose it
-		}
+	after, err := m.files.Apply(id, move)
+	if err != nil || len(m.judge(after)) > 0 {
+		return // the action would refuse to propose it
 	}
-	m.open[name] = p
+	m.open[name] = proposal{id, move, m.files, after.Changed(m.files)}
 	m.say("proposed: %s", name)
 }
 
-// merged is what the default branch would be with a pull request merged.
-func (m *model) merged(p proposal) rotation.Files {
-	reg, arch := m.files.Registry.Bytes(), m.files.Archive.Bytes()
-	if p.reg != nil {
-		reg = p.reg
+// judge is the gate: it returns what is wrong with files that are to replace those
+// of the default branch.
+func (m *model) judge(head record.Files) (wrong []finding.Finding) {
+	change := rotation.Change{Base: m.files, Head: head, Now: m.now, Age: rotation.EvidenceAge}
+	found, err := change.Judge()
+	if err != nil {
+		m.Fatalf("%v\n%s", err, strings.Join(m.log, "\n"))
 	}
-	if p.arch != nil {
-		arch = p.arch
+	for _, f := range append(registry.Validate(head.Registry, head.Archive, m.now), found...) {
+		if f.Severity == finding.Error {
+			wrong = append(wrong, f)
+		}
 	}
-	if len(arch) == 0 {
-		arch = nil
-	}
-	records := slices.Clone(m.files.Records)
-	if i := slices.IndexFunc(records, func(r rotation.Record) bool { return r.ID == p.rec.ID }); i >= 0 {
-		records[i] = p.rec
-	} else {
-		records = append(records, p.rec)
-	}
-	return m.load(reg, arch, records)
+	return wrong
 }
 
+// merged is what the default branch would be with a pull request merged. Git refuses
+// it where somebody else has changed one of its files since.
+func (m *model) merged(p proposal) (head record.Files, conflict string) {
+	was, texts := textsOf(p.base), textsOf(m.files)
+	for path, text := range p.files {
+		if string(was[path]) != string(texts[path]) {
+			return head, path
+		}
+		texts[path] = text
+	}
+	return m.load(texts), ""
+}
+
+// add is add-signer with a signer that is not published.
 func (m *model) add() {
-	if len(m.keys) > 12 || len(m.files.Open()) > 0 && m.IntN(8) > 0 {
-		return // add-signer refuses a second rotation; people get around it
+	if len(m.keys) > 12 || len(m.files.InFlight()) > 0 && m.IntN(8) > 0 {
+		return // a rotation is under way, and few people try another one
 	}
 	id := fmt.Sprintf("s%d", len(m.keys))
 	if m.IntN(4) == 0 && len(m.keys) > 1 {
 		id = fmt.Sprintf("s%d", m.IntN(len(m.keys))) // an id that was used before
 	}
-	current := m.files.Registry.Signers
-	out := rotation.SignerOf(current[m.IntN(len(current))])
-	var outgoing *rotation.Signer
-	if m.IntN(5) > 0 {
-		outgoing = &out
-	}
-	rotationID := rotation.IDFor(id)
 	k, known := m.keys[id]
 	if !known {
 		k = m.key(id, m.IntN(3) > 0)
 	}
-	e := k.entry(rotationID, m.now)
-	reg := m.files.Registry.Add(e)
-	f, err := registry.Load("signers.json", reg, "signers.archive.json", nil)
-	if err != nil || len(f.Findings) > 0 || len(registry.Validate(f.Registry, m.files.Archive, m.now)) > 0 {
-		return // what add-signer refuses
+	open := &record.Open{By: m.by(), Signer: k.signer(), Policy: policy, Key: k.entry("", m.now).Key}
+	if m.IntN(5) > 0 {
+		open.Replaces = m.anySigner()
 	}
-	s, _ := f.Registry.Find(id)
-	m.propose("add "+id, proposal{kind: "add", reg: reg, rec: rotation.Record{
-		Version: 1, ID: rotationID, CreatedAt: m.now, Actor: "a", Reason: "r", Outgoing: outgoing, Incoming: rotation.SignerOf(s),
-		Policy: rotation.Policy{Overlap: rotation.Duration(48 * time.Hour)},
-	}})
+	m.propose("add "+id, record.IDFor(id), open)
+}
+
+// promote is add-signer with a signer that is published already.
+func (m *model) promote() {
+	in, out := m.anySigner(), m.anySigner()
+	id := record.IDFor(in.ID)
+	if r := m.files.Publishing(in.ID); r != nil {
+		id = r.ID
+	}
+	move := &record.Promote{By: m.by(), Signer: *in, Replaces: *out, Policy: policy}
+	m.propose("promote "+in.ID+" for "+out.ID, id, move)
+}
+
+var policy = record.Policy{Overlap: record.Duration(48 * time.Hour)}
+
+func (m *model) anySigner() *record.Signer {
+	list := m.files.Registry.Signers
+	s := record.SignerOf(list[m.IntN(len(list))])
+	return &s
 }
 
 // merge merges an open pull request, unless git or the gate refuses it.
@@ -338,24 +398,24 @@ func (m *model) merge() {
 	}
 	p := m.open[name]
 	delete(m.open, name)
-	moved := p.base.Registry.SHA256() != m.files.Registry.SHA256() || p.base.Archive.SHA256() != m.files.Archive.SHA256() || len(p.base.Records) != len(m.files.Records)
-	head := m.merged(p)
-	fs := append(registry.Validate(head.Registry, head.Archive, m.now), rotation.Judge(m.files, head, m.now, rotation.EvidenceAge)...)
-	if moved || finding.Count(fs, finding.Error) > 0 {
+	head, conflict := m.merged(p)
+	var wrong []finding.Finding
+	if conflict == "" {
+		wrong = m.judge(head)
+	}
+	if conflict != "" || len(wrong) > 0 {
 		m.count("refused to merge")
-		m.say("not merged: %s (moved %v, %v)", name, moved, fs)
+		m.say("not merged: %s (conflict in %q, %v)", name, conflict, wrong)
 		return
 	}
-	m.files, m.report = head, nil
-	m.count("merged " + p.kind)
-	m.say("merged: %s", name)
-	switch {
-	case p.compromised != "":
-		m.keys[p.compromised].stolen = true
-	case p.leavesBehind:
+	if was := m.files.Record(p.id); was != nil && was.State().Stage == record.Back {
 		m.count("archived what a rollback left behind")
-	case p.withdraws:
-		m.count("withdrawn")
+	}
+	m.files, m.report = head, nil
+	m.count("merged " + string(p.move.Kind()))
+	m.say("merged: %s", name)
+	if p.move.Kind() == record.Compromised {
+		m.keys[p.move.Subject().ID].stolen = true
 	}
 }
 
@@ -399,35 +459,29 @@ func (m *model) deploy() {
 // finalize looks at every rotation and takes at most one step.
 func (m *model) finalize() {
 	for _, rec := range m.files.Records {
-		over := rotation.PhaseWithoutChain(rec, m.files.Registry, m.files.Archive).Over()
-		if over && !rec.LeftBehind(m.files.Registry) {
-			continue
-		}
 		f := rotation.Facts{
-			Record: rec, Registry: m.files.Registry, Archive: m.files.Archive, Report: m.current(), Now: m.now, CheckpointGiven: true,
+			Record: rec, Files: m.files, Report: m.current(), Now: m.now, CheckpointGiven: true,
 			Trail: rotation.Trail{Off: "the model has none"},
 		}
 		f.Report.TruncationExcluded = true
-		for _, id := range m.files.Open() {
-			if id != rec.ID {
-				f.InFlight = append(f.InFlight, id)
-			}
-		}
 		a := rotation.Evaluate(f)
 		if !a.Ready() {
 			continue
 		}
-		move, err := rotation.Retire(f, a, rotation.Retirement{EvaluatedAt: m.now, Boundary: a.Boundary, Cutover: a.Cutover,
-			Evidence: rotation.Evidence{Events: f.Report.Events, Head: f.Report.Head, RegistrySHA256: m.files.Registry.SHA256(), ArchiveSHA256: m.files.Archive.SHA256()}})
+		ret := &record.Retire{By: m.by(), Signer: *rec.State().Leaving, Boundary: a.Boundary, Cutover: a.Cutover}
+		ret.Evidence = record.Evidence{
+			Events: f.Report.Events, Head: f.Report.Head,
+			RegistrySHA256: m.files.Registry.SHA256(), ArchiveSHA256: m.files.Archive.SHA256(),
+		}
+		after, err := m.files.Apply(rec.ID, ret)
 		if err != nil {
 			continue
 		}
-		a.Prove(m.verify(m.merged(proposal{reg: move.Registry, arch: move.Archive, rec: move.Record})))
-		if a.Phase != rotation.Finalizable {
+		if a.Prove(m.verify(after), false); a.Phase != rotation.Finalizable {
 			m.Errorf("the chain would not verify after the merge: %v", a.Gates[2])
 		}
-		move.Record.Judged().Gates = a.Gates
-		m.propose(fmt.Sprintf("finalize %s %d", rec.ID, a.Boundary.Position), proposal{kind: "finalize", reg: move.Registry, arch: move.Archive, rec: move.Record, leavesBehind: rec.Rollback != nil})
+		ret.Gates = a.Gates
+		m.propose(fmt.Sprintf("finalize %s %d", rec.ID, a.Boundary.Position), rec.ID, ret)
 		return
 	}
 }
@@ -437,28 +491,22 @@ func (m *model) rollback() {
 		return
 	}
 	rec := m.files.Records[m.IntN(len(m.files.Records))]
-	if rec.Rollback != nil {
-		return
-	}
 	var seen *chain.Report
 	if m.IntN(2) == 0 {
 		seen = m.current()
 	}
-	move, err := rotation.Undo(rec, m.files.Registry, m.files.Archive, rotation.Rollback{At: m.now, Actor: "a", Reason: "r", Mode: rotation.ModeRollback}, seen)
+	move, _, err := rotation.GoBack(m.files, rec, m.by(), seen)
 	if err != nil {
 		return
 	}
-	m.propose("rollback "+rec.ID, proposal{kind: "rollback", reg: move.Registry, arch: move.Archive, rec: move.Record, withdraws: move.Archive != nil})
+	m.propose("rollback "+rec.ID, rec.ID, move)
 }
 
 func (m *model) compromise() {
-	s := m.files.Registry.Signers[m.IntN(len(m.files.Registry.Signers))]
-	boundary := rotation.Mark{Position: int64(len(m.events)), Digest: chain.Digest(m.head)}
-	move, err := rotation.Compromise(s.ID, boundary, rotation.Rollback{At: m.now, Actor: "a", Reason: "stolen"}, m.files)
-	if err != nil {
-		return
-	}
-	m.propose("compromise "+s.ID, proposal{kind: "compromise", reg: move.Registry, arch: move.Archive, rec: move.Record, compromised: s.ID})
+	s := m.anySigner()
+	boundary := record.Mark{Position: int64(len(m.events)), Digest: chain.Digest(m.head)}
+	move := &record.Compromise{By: m.by(), Signer: *s, Boundary: boundary}
+	m.propose("compromise "+s.ID, record.CompromiseID(s.ID), move)
 }
 
 // disable is finalize's disable-kms-key.
@@ -491,6 +539,10 @@ func (m *model) invariants() {
 	// Never zero signers.
 	if len(m.files.Registry.Signers) == 0 {
 		m.Error("no signer is left")
+	}
+	// At most one signer is being replaced.
+	if list := m.files.InFlight(); len(list) > 1 {
+		m.Errorf("rotations in flight: got %v, want one at most", list)
 	}
 	// No key returns under another id, and no id under another key.
 	for _, s := range m.files.Registry.Signers {

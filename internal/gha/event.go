@@ -77,7 +77,9 @@ func (r *Run) Event() (Event, error) {
 			e.BaseSHA, e.Created = "", true
 		}
 	}
-	e.BaseRef = strings.TrimPrefix(e.BaseRef, "refs/heads/")
+	if e.Name != "pull_request" { // whose branch has its plain name, whatever that begins with
+		e.BaseRef = strings.TrimPrefix(e.BaseRef, "refs/heads/")
+	}
 	for _, sha := range []string{e.BaseSHA, e.HeadSHA} {
 		if sha != "" && !commitSHA.MatchString(sha) {
 			return Event{}, fmt.Errorf("the event %s of %q names the commit %q, which is no SHA; leave the event to the runner, or give base-ref", e.Name, path, sha)

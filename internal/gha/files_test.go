@@ -1,7 +1,6 @@
 package gha
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -185,56 +184,6 @@ func TestWriteFileRefuses(t *testing.T) {
 	}
 	if content(t, outside+"/secret") != "canary" {
 		t.Error("a file outside was overwritten through a link")
-	}
-}
-
-func TestEvent(t *testing.T) {
-	const base, head = "1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222"
-	pr := `{"action":"opened","number":7,"pull_request":{"number":7,"base":{"sha":"` + base + `"},"head":{"sha":"` + head + `"}}}`
-	tests := []struct {
-		name, event, payload string
-		want                 Event
-		wrong                string
-	}{
-		{"pull request", "pull_request", pr, Event{"pull_request", base, head}, ""},
-		{"merge group", "merge_group", `{"merge_group":{"base_sha":"` + base + `","head_sha":"` + head + `"}}`, Event{"merge_group", base, head}, ""},
-		{"push", "push", `{"before":"` + base + `","after":"` + head + `"}`, Event{"push", base, head}, ""},
-		{"first push", "push", `{"before":"` + strings.Repeat("0", 40) + `","after":"` + head + `"}`, Event{"push", "", head}, ""},
-		{"schedule", "schedule", `{"schedule":"0 6 * * *"}`, Event{Name: "schedule"}, ""},
-		{"dispatch with inputs like a push", "workflow_dispatch", `{"before":"x","after":"y"}`, Event{Name: "workflow_dispatch"}, ""},
-		{"commit that is a flag", "push", `{"before":"--upload-pack=x","after":"` + head + `"}`, Event{}, "which is no SHA"},
-		{"short commit", "push", `{"before":"` + base + `","after":"2222"}`, Event{}, "which is no SHA"},
-		{"no JSON", "push", `{`, Event{}, "not the JSON of an event"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "event.json")
-			if err := os.WriteFile(path, []byte(test.payload), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			(&runner{env: []string{"GITHUB_EVENT_NAME=" + test.event, "GITHUB_EVENT_PATH=" + path}}).run(t, func(_ context.Context, r *Run, _ inputs) error {
-				got, err := r.Event()
-				if got != test.want || (err != nil) != (test.wrong != "") {
-					t.Errorf("Event = %+v, %v, want %+v", got, err, test.want)
-				}
-				if err != nil && !strings.Contains(err.Error(), test.wrong) {
-					t.Errorf("error %q, want %q", err, test.wrong)
-				}
-				return nil
-			})
-		})
-	}
-	for _, test := range []struct{ path, wrong string }{{"", ""}, {"none.json", "GITHUB_EVENT_PATH"}} {
-		(&runner{env: []string{"GITHUB_EVENT_NAME=push", "GITHUB_EVENT_PATH=" + test.path}}).run(t, func(_ context.Context, r *Run, _ inputs) error {
-			got, err := r.Event()
-			if test.wrong == "" && (err != nil || got.Name != "push") {
-				t.Errorf("without payload: %+v, %v", got, err)
-			}
-			if test.wrong != "" && (err == nil || !strings.Contains(err.Error(), test.wrong)) {
-				t.Errorf("missing payload: %v", err)
-			}
-			return nil
-		})
 	}
 }
 

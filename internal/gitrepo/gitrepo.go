@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	pathpkg "path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -32,7 +34,7 @@ func (e *Error) Error() string { return e.text }
 func (e *Error) ExitCode() int { return 2 }
 
 var (
-	commitForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/^~-]{0,199}$`)
+	commitForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/^~@+#-]{0,199}$`)
 	idForm     = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
 	// treeLine is an entry of a tree: mode, type, id, size, and the path.
 	treeLine = regexp.MustCompile(`^([0-7]{6}) (blob|tree|commit) ([0-9a-f]+) +(\d+|-)\t`)
@@ -44,13 +46,20 @@ func Commit(ctx context.Context, dir, revision string) (string, error) {
 		return "", &Error{fmt.Sprintf("%.80q is no commit; give a commit id, a branch or a tag", revision)}
 	}
 	out, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
-	if err != nil && err.Error() != "" { // a missing commit is met with silence
+	if err != nil && !errors.Is(err, errSilent) {
 		return "", &Error{fmt.Sprintf("git cannot look up commit %s: %v; run this in the checkout, owned by this user", revision, err)}
 	}
-	if err != nil {
+	id := strings.TrimSpace(string(out))
+	has := err == nil && (!idForm.MatchString(revision) || id == revision)
+	if has && strings.HasPrefix(revision, "refs/") { // or a tag of that whole name would do
+		if has, err = Has(ctx, dir, revision); err != nil {
+			return "", err
+		}
+	}
+	if !has {
 		return "", &Error{fmt.Sprintf("the checkout does not hold commit %s: check out with fetch-depth: 0, or give base-ref", revision)}
 	}
-	return strings.TrimSpace(string(out)), nil
+	return id, nil
 }
 
 // node is an entry of a tree.
@@ -95,7 +104,7 @@ func list(ctx context.Context, dir, commit string, paths ...string) (nodes []nod
 	for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		m := treeLine.FindStringSubmatch(line)
 		if m == nil && line != "" {
-			return nil, &Error{fmt.Sprintf("git lists %q of commit %.12s in a form that is not known: %.80q", paths[0], commit, line)}
+			return nil, &Error{fmt.Sprintf("git lists %q of commit %.12s in a form that is not known: %.80q%s", paths[0], commit, line, partial(line, " BAD"))}
 		} else if m != nil {
 			nodes = append(nodes, node{m[1], m[2], m[3], m[4], line[len(m[0]):]})
 		}
@@ -106,7 +115,12 @@ func list(ctx context.Context, dir, commit string, paths ...string) (nodes []nod
 // lookup gives the entry at a path, found is false if there is none. A link or a
 // submodule on the way to it is an error: there is something that is not looked at.
 func lookup(ctx context.Context, dir, commit, path string) (n node, found bool, err error) {
-	path = strings.TrimSuffix(strings.TrimPrefix(path, "./"), "/")
+	if path = pathpkg.Clean(path); !filepath.IsLocal(path) {
+		return n, false, &Error{fmt.Sprintf("%q leads out of the checkout: give a path relative to it", path)}
+	}
+	if path == "." {
+		return node{mode: "040000", kind: "tree", path: path}, true, nil
+	}
 	parts := strings.Split(path, "/")
 	for i := range parts {
 		nodes, err := list(ctx, dir, commit, strings.Join(parts[:i+1], "/"))
@@ -149,7 +163,7 @@ const (
 // names end in suffix, by name; none if there is no such folder. Each has at
 // most limit bytes.
 func ReadDir(ctx context.Context, dir, commit, folder, suffix string, limit int64) (map[string][]byte, error) {
-	folder = strings.TrimPrefix(strings.TrimSuffix(folder, "/"), "./")
+	folder = pathpkg.Clean(folder)
 	at, found, err := lookup(ctx, dir, commit, folder)
 	if err != nil || !found {
 		return nil, err
@@ -157,7 +171,11 @@ func ReadDir(ctx context.Context, dir, commit, folder, suffix string, limit int6
 	if at.kind != "tree" {
 		return nil, &Error{fmt.Sprintf("%q is %s, no folder, in commit %.12s; links and submodules are refused: make it a plain folder", folder, at.what(), commit)}
 	}
-	nodes, err := list(ctx, dir, commit, folder+"/")
+	below := []string{folder + "/"}
+	if folder == "." {
+		below = []string{"./"}
+	}
+	nodes, err := list(ctx, dir, commit, below...)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +220,7 @@ type Change struct {
 // Changed lists the files in which two commits differ. It says nothing about how
 // they are related; Relate does.
 func Changed(ctx context.Context, dir, from, to string) ([]Change, error) {
-	out, err := git(ctx, dir, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--end-of-options", from, to, "--")
+	out, err := git(ctx, dir, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none", "--end-of-options", from, to, "--")
 	if err != nil {
 		return nil, &Error{fmt.Sprintf("git cannot compare the commits %.12s and %.12s: %v", from, to, err)}
 	}
@@ -243,9 +261,10 @@ func FirstParents(ctx context.Context, dir, from, to string, limit int) ([]strin
 // Arrived is when a file came to be as it is in a commit: the time of the newest
 // of its first parents that changed it. Merges on a branch are first parents, and
 // the host of the repository writes their time. One that was pushed with an
-// earlier time than a commit before it counts from that one. It is an error where
-// the checkout is too shallow to tell.
-func Arrived(ctx context.Context, dir, commit, path string) (at time.Time, err error) {
+// earlier time than a commit before it counts from that one, unless that one is
+// dated after now: then its clock was wrong. It is an error where the checkout is
+// too shallow to tell.
+func Arrived(ctx context.Context, dir, commit, path string, now time.Time) (at time.Time, err error) {
 	fail := func(err error) (time.Time, error) {
 		return at, &Error{fmt.Sprintf("git cannot tell since when %q is as it is in commit %.12s: %v", path, commit, err)}
 	}
@@ -257,11 +276,9 @@ func Arrived(ctx context.Context, dir, commit, path string) (at time.Time, err e
 	if change == "" {
 		return fail(errors.New("no commit of its history has it; check out with fetch-depth: 0"))
 	}
-	shallow, err := git(ctx, dir, "rev-parse", "--is-shallow-repository")
-	if err != nil {
+	if is, err := shallow(ctx, dir); err != nil {
 		return fail(err)
-	}
-	if strings.TrimSpace(string(shallow)) != "false" {
+	} else if is {
 		return fail(errors.New("this checkout is shallow, so its history is not here: check out with fetch-depth: 0"))
 	}
 	out, err = git(ctx, dir, "rev-list", "--first-parent", "--no-commit-header", "--format=%ct", "--end-of-options", change, "--")
@@ -269,14 +286,22 @@ func Arrived(ctx context.Context, dir, commit, path string) (at time.Time, err e
 		return fail(err)
 	}
 	var latest int64
-	for _, text := range strings.Fields(string(out)) {
+	for i, text := range strings.Fields(string(out)) {
 		seconds, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
 			return fail(err)
 		}
-		latest = max(latest, seconds)
+		if i == 0 || seconds <= now.Unix() {
+			latest = max(latest, seconds)
+		}
 	}
 	return time.Unix(latest, 0).UTC(), nil
+}
+
+// shallow reports whether the checkout lacks history.
+func shallow(ctx context.Context, dir string) (bool, error) {
+	out, err := git(ctx, dir, "rev-parse", "--is-shallow-repository")
+	return strings.TrimSpace(string(out)) != "false", err
 }
 
 // Holds reports whether a file of a commit has the name, in whatever folder.
@@ -304,6 +329,7 @@ func Prefix(ctx context.Context, dir string) (string, error) {
 var settings = []string{
 	"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "-c", "protocol.allow=never",
 	"-c", "safe.bareRepository=explicit", "-c", "core.quotePath=false", "-c", "diff.orderFile=/dev/null", "-c", "advice.graftFileDeprecated=false",
+	"-c", "core.commitGraph=false",
 }
 
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
@@ -333,14 +359,34 @@ func gitWith(ctx context.Context, dir, stdin string, args ...string) ([]byte, er
 		return nil, errors.New("git is not installed")
 	case stdout.full:
 		return nil, fmt.Errorf("its answer is longer than %d bytes", maxOutput)
-	case err != nil:
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil && stderr.Len() > 0:
 		why := strings.TrimSpace(stderr.String())
-		if strings.Contains(why, "promisor") || strings.Contains(why, "lazy fetching disabled") || strings.Contains(why, "could not fetch") || strings.Contains(why, "missing blob") {
-			why += ". This is a partial clone, which lacks objects: take filter and sparse-checkout out of the checkout step"
+		return nil, errors.New(why + partial(why, "promisor", "lazy fetching disabled", "could not fetch", "missing blob"))
+	case err != nil:
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 {
+			return nil, errSilent
 		}
-		return nil, errors.New(why)
+		return nil, err
+	case bytes.Contains(stderr.Bytes(), []byte("broken ref")): // git goes on without it
+		return nil, errors.New(strings.TrimSpace(stderr.String()))
 	}
 	return stdout.Bytes(), nil
+}
+
+// errSilent is git's answer to a question whose answer is no.
+var errSilent = errors.New("git says no more")
+
+// partial is what to do about a checkout that lacks objects, where git's words say
+// that it does.
+func partial(said string, signs ...string) string {
+	for _, sign := range signs {
+		if strings.Contains(said, sign) {
+			return ". This is a partial clone, which lacks objects: take filter and sparse-checkout out of the checkout step"
+		}
+	}
+	return ""
 }
 
 // capped keeps what a program writes, up to maxOutput.

@@ -3,12 +3,15 @@ package gitrepo_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/gitrepo"
 )
@@ -58,6 +61,20 @@ func (r repo) commit(path, text string) string {
 	return r.git("rev-parse", "HEAD")
 }
 
+// link adds a symbolic link to the working tree.
+func (r repo) link(target, path string) {
+	r.t.Helper()
+	if err := os.Symlink(target, filepath.Join(r.dir, path)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// submodule adds a submodule to the index, at a commit.
+func (r repo) submodule(path, commit string) {
+	r.t.Helper()
+	r.git("update-index", "--add", "--cacheinfo", "160000,"+commit+","+path)
+}
+
 // refused wants an error with exit code 2 that says this.
 func refused(t *testing.T, err error, says string) {
 	t.Helper()
@@ -83,9 +100,9 @@ func TestCommit(t *testing.T) {
 		refused(t, err, "is no commit")
 	}
 	_, err := gitrepo.Commit(ctx, r.dir, "nowhere")
-	refused(t, err, "check out with fetch-depth: 2")
+	refused(t, err, "check out with fetch-depth: 0, or give base-ref")
 	_, err = gitrepo.Commit(ctx, r.dir, strings.Repeat("0", 40))
-	refused(t, err, "check out with fetch-depth: 2")
+	refused(t, err, "check out with fetch-depth: 0, or give base-ref")
 	_, err = gitrepo.Commit(ctx, r.dir, r.git("rev-parse", "HEAD^{tree}"))
 	refused(t, err, "") // a tree is no commit
 	_, err = gitrepo.Commit(ctx, t.TempDir(), "main")
@@ -102,36 +119,7 @@ func TestShallow(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 	_, err := gitrepo.Commit(ctx, dir, first)
-	refused(t, err, "does not hold commit "+first+": check out with fetch-depth: 2 (or 0)")
-}
-
-// Only the merge commit that GitHub makes for a pull request names its base.
-func TestMergeBase(t *testing.T) {
-	r, ctx := newRepo(t), context.Background()
-	base := r.commit("a.json", "1")
-	r.git("checkout", "--quiet", "-b", "change")
-	head := r.commit("a.json", "2")
-	if got := gitrepo.MergeBase(ctx, r.dir, head); got != "" {
-		t.Errorf("a plain commit has base %s", got)
-	}
-	r.git("checkout", "--quiet", "--detach", base)
-	r.git("merge", "--quiet", "--no-ff", "-m", "merge", head)
-	if got := gitrepo.MergeBase(ctx, r.dir, head); got != base {
-		t.Errorf("base %q, want %s", got, base)
-	}
-	for name, other := range map[string]string{"another head": base, "no head": "", "the merge itself": r.git("rev-parse", "HEAD"), "an option": "--all"} {
-		if got := gitrepo.MergeBase(ctx, r.dir, other); got != "" {
-			t.Errorf("%s: base %s", name, got)
-		}
-	}
-	side := r.git("commit-tree", "-p", base, "-m", "side", "HEAD^{tree}")
-	r.git("checkout", "--quiet", "--detach", r.git("commit-tree", "-p", base, "-p", head, "-p", side, "-m", "octopus", "HEAD^{tree}"))
-	if got := gitrepo.MergeBase(ctx, r.dir, head); got != "" {
-		t.Errorf("an octopus has base %s", got)
-	}
-	if got := gitrepo.MergeBase(ctx, t.TempDir(), head); got != "" {
-		t.Errorf("without a repository: base %s", got)
-	}
+	refused(t, err, "does not hold commit "+first+": check out with fetch-depth: 0")
 }
 
 func TestReadFile(t *testing.T) {
@@ -139,11 +127,9 @@ func TestReadFile(t *testing.T) {
 	first := r.commit("kernel/tools/signers.json", "one\r\n")
 	r.commit("kernel/tools/*.json", "star")
 	r.commit("big.json", strings.Repeat("x", 101))
-	if err := os.Symlink("signers.json", filepath.Join(r.dir, "kernel/tools/link.json")); err != nil {
-		t.Fatal(err)
-	}
+	r.link("signers.json", "kernel/tools/link.json")
 	r.commit("kernel/tools/signers.json", "two")
-	r.git("update-index", "--add", "--cacheinfo", "160000,"+first+",module")
+	r.submodule("module", first)
 	r.git("commit", "--quiet", "-m", "a submodule")
 	last := r.git("rev-parse", "HEAD")
 	for _, tc := range []struct{ commit, path, want string }{
@@ -164,17 +150,17 @@ func TestReadFile(t *testing.T) {
 	if content, _, err := gitrepo.ReadFile(ctx, r.dir, last, "kernel/tools/signers.json", 100); string(content) != "two" {
 		t.Errorf("%q, %v", content, err)
 	}
-	for _, path := range []string{"nothing.json", "kernel/tools/nothing/deep.json", "kernel/tools/s*.json", "-x", "kernel/tools/link.json/x"} {
+	for _, path := range []string{"nothing.json", "kernel/tools/nothing/deep.json", "kernel/tools/s*.json", "-x", "big.json/x"} {
 		if content, found, err := gitrepo.ReadFile(ctx, r.dir, last, path, 100); found || err != nil || content != nil {
 			t.Errorf("%s: %q, %v, %v", path, content, found, err)
 		}
 	}
 	for path, says := range map[string]string{
-		"kernel/tools":           "is no regular file",
-		"kernel/tools/link.json": "is no regular file",
-		"module":                 "is no regular file",
+		"kernel/tools":           `"kernel/tools" is a folder, no regular file`,
+		"kernel/tools/link.json": `"kernel/tools/link.json" is a symbolic link, no regular file`,
+		"module":                 `"module" is a submodule, no regular file`,
 		"big.json":               "is larger than 100 bytes",
-		"../outside.json":        "cannot list",
+		"../outside.json":        "leads out of the checkout",
 	} {
 		_, _, err := gitrepo.ReadFile(ctx, r.dir, last, path, 100)
 		refused(t, err, says)
@@ -261,20 +247,20 @@ func TestReadDir(t *testing.T) {
 	if err != nil || len(files) != 3 || string(files["a.json"]) != "one" || string(files["b.json"]) != "" || string(files["c.json"]) != "three\nlines\n\n" {
 		t.Errorf("%q, %v", files, err)
 	}
-	for _, folder := range []string{"nothing", "rotations/a.json", "-x", "rotations*"} {
+	for _, folder := range []string{"nothing", "nothing/deep", "rotations/a.json/deep", "-x", "rotations*"} {
 		if files, err := gitrepo.ReadDir(ctx, r.dir, commit, folder, ".json", 100); err != nil || len(files) > 0 {
 			t.Errorf("%s: %q, %v", folder, files, err)
 		}
 	}
+	_, err = gitrepo.ReadDir(ctx, r.dir, commit, "rotations/a.json", ".json", 100)
+	refused(t, err, `"rotations/a.json" is of mode 100644, no folder`)
 	_, err = gitrepo.ReadDir(ctx, r.dir, commit, "rotations", ".json", 10)
 	refused(t, err, "larger than 10 bytes")
 	_, err = gitrepo.ReadDir(ctx, r.dir, strings.Repeat("0", 40), "rotations", ".json", 10)
 	refused(t, err, "cannot list")
-	if err := os.Symlink("/etc/passwd", filepath.Join(r.dir, "rotations/l.json")); err != nil {
-		t.Fatal(err)
-	}
+	r.link("/etc/passwd", "rotations/l.json")
 	_, err = gitrepo.ReadDir(ctx, r.dir, r.commit("x", "x"), "rotations", ".json", 100)
-	refused(t, err, "is no regular file")
+	refused(t, err, `"rotations/l.json" is a symbolic link, no regular file`)
 }
 
 func TestChanged(t *testing.T) {
@@ -287,58 +273,423 @@ func TestChanged(t *testing.T) {
 	if err := os.Chmod(filepath.Join(r.dir, "a.json"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.git("add", "a.json")
+	r.link("a.json", "link")
+	r.git("add", "a.json", "link")
+	r.submodule("module", first)
 	r.git("commit", "--quiet", "-m", "mode")
 	head := r.git("rev-parse", "HEAD")
-	want := []gitrepo.Change{{Path: "a.json", Executable: true}, {Path: "b c/\u00e9\u202e.json"}, {Path: "gone.json", Removed: true}}
-	if got, err := gitrepo.Changed(ctx, r.dir, first, head); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%+v, %v", got, err)
+	want := []gitrepo.Change{
+		{Path: "a.json", Mode: "100755"}, {Path: "b c/\u00e9\u202e.json", Mode: "100644"}, {Path: "gone.json"},
+		{Path: "link", Mode: "120000"}, {Path: "module", Mode: "160000"},
 	}
-	// What the base has gained since is not the change's.
-	r.git("checkout", "--quiet", "-b", "base", first)
+	if got, err := gitrepo.Changed(ctx, r.dir, first, head); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	// Seen from a folder, the paths are those of the whole repository.
+	if got, err := gitrepo.Changed(ctx, filepath.Join(r.dir, "b c"), first, head); err != nil || !slices.Equal(got, want) {
+		t.Errorf("in a folder: got %+v, %v, want %+v", got, err, want)
+	}
+	if got, err := gitrepo.Changed(ctx, r.dir, head, head); err != nil || len(got) > 0 {
+		t.Errorf("a commit and itself: got %+v, %v, want no change", got, err)
+	}
+	// Two commits are compared as they are. What only the older one has is removed,
+	// even where neither is in the history of the other.
+	want = append(want, gitrepo.Change{Path: "other.json"})
+	r.git("checkout", "--quiet", "-f", "-b", "base", first)
 	base := r.commit("other.json", "1")
 	if got, err := gitrepo.Changed(ctx, r.dir, base, head); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("two branches: got %+v, %v, want %+v", got, err, want)
 	}
-	// Of a history that ends before the common commit, the trees are compared.
+	// It needs no history.
 	dir := filepath.Join(t.TempDir(), "shallow")
 	r.git("clone", "--quiet", "--depth=1", "--no-single-branch", "file://"+r.dir, dir)
-	if got, err := gitrepo.Changed(ctx, dir, base, head); err != nil || !slices.Equal(got, append(slices.Clone(want), gitrepo.Change{Path: "other.json", Removed: true})) {
-		t.Errorf("%+v, %v", got, err)
+	if got, err := gitrepo.Changed(ctx, dir, base, head); err != nil || !slices.Equal(got, want) {
+		t.Errorf("a shallow checkout: got %+v, %v, want %+v", got, err, want)
 	}
 	_, err := gitrepo.Changed(ctx, r.dir, strings.Repeat("0", 40), head)
-	refused(t, err, "cannot compare")
+	refused(t, err, "git cannot compare the commits 000000000000 and "+head[:12])
 }
 
 func TestFirstParents(t *testing.T) {
 	r, ctx := newRepo(t), context.Background()
 	first := r.commit("a", "1")
 	r.git("checkout", "--quiet", "-b", "side")
-	r.commit("b", "1")
+	side := r.commit("b", "1")
 	r.git("checkout", "--quiet", "main")
 	r.git("merge", "--quiet", "--no-ff", "-m", "merge", "side")
 	merge := r.git("rev-parse", "HEAD")
 	last := r.commit("a", "2")
-	if got := gitrepo.FirstParents(ctx, r.dir, first, last, 2); !slices.Equal(got, []string{merge, last}) {
-		t.Errorf("%q", got)
-	}
-	for _, got := range [][]string{
-		gitrepo.FirstParents(ctx, r.dir, first, last, 1), gitrepo.FirstParents(ctx, r.dir, r.git("rev-parse", "side"), last, 9), gitrepo.FirstParents(ctx, r.dir, first, strings.Repeat("0", 40), 9),
+	for _, tc := range []struct {
+		name, from, to string
+		limit          int
+		want           []string
+	}{
+		{"the oldest first, without the branch that was merged", first, last, 2, []string{merge, last}},
+		{"more than the limit", first, last, 1, nil},
+		{"a commit of the branch that was merged", side, last, 9, nil},
+		{"a commit that is newer", last, first, 9, nil},
+		{"the commit itself", last, last, 9, nil},
 	} {
-		if len(got) > 0 {
-			t.Errorf("%q", got)
+		if got, err := gitrepo.FirstParents(ctx, r.dir, tc.from, tc.to, tc.limit); err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %q, %v, want %q", tc.name, got, err, tc.want)
 		}
 	}
+	_, err := gitrepo.FirstParents(ctx, r.dir, first, strings.Repeat("0", 40), 9)
+	refused(t, err, "git cannot list the history of commit 000000000000")
+}
+
+func TestHolds(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	r.commit("kernel/tools/signers.json", "1")
+	commit := r.commit("first", "1")
+	for name, want := range map[string]bool{
+		"signers.json": true, "first": true, "igners.json": false, "signers": false, "tools": false, "*": false, "other.json": false,
+	} {
+		for _, dir := range []string{r.dir, filepath.Join(r.dir, "kernel/tools")} {
+			if got, err := gitrepo.Holds(ctx, dir, commit, name); err != nil || got != want {
+				t.Errorf("%s, in %s: got %v, %v, want %v", name, dir, got, err, want)
+			}
+		}
+	}
+	_, err := gitrepo.Holds(ctx, r.dir, strings.Repeat("0", 40), "first")
+	refused(t, err, "git cannot list commit 000000000000")
 }
 
 func TestPrefix(t *testing.T) {
 	r, ctx := newRepo(t), context.Background()
 	r.commit("a b/c/x", "1")
-	for dir, want := range map[string]string{r.dir: "", filepath.Join(r.dir, "a b/c"): "a b/c/", t.TempDir(): ""} {
-		if got := gitrepo.Prefix(ctx, dir); got != want {
-			t.Errorf("%s: %q", dir, got)
+	for dir, want := range map[string]string{r.dir: "", filepath.Join(r.dir, "a b/c"): "a b/c/"} {
+		if got, err := gitrepo.Prefix(ctx, dir); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", dir, got, err, want)
 		}
 	}
+	_, err := gitrepo.Prefix(ctx, t.TempDir())
+	refused(t, err, "not a git repository")
+}
+
+// A link or a submodule on the way to a path is an error: what is behind it is not
+// looked at, and "there is none" would be wrong.
+func TestLinksOnTheWay(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("kernel/tools/rotations/a.json", "{}")
+	r.commit("kernel/tools/signers.json", "{}")
+	r.link("kernel", "link")
+	r.link("nowhere", "dangling")
+	r.link("/etc", "kernel/absolute")
+	r.link("rotations", "kernel/tools/records")
+	r.link("a.json", "kernel/tools/rotations/b.json")
+	r.git("add", "-A")
+	r.submodule("module", first)
+	r.submodule("kernel/module", first)
+	r.git("commit", "--quiet", "-m", "links and submodules")
+	commit := r.git("rev-parse", "HEAD")
+	const (
+		link      = `(a symbolic link) in commit %s; links and submodules are refused: make it a plain folder`
+		submodule = `(a submodule) in commit %s; links and submodules are refused: make it a plain folder`
+	)
+	through := func(path, leads, what string) string {
+		return strconv.Quote(path) + " leads through " + leads + " " + strings.Replace(what, "%s", commit[:12], 1)
+	}
+	for _, tc := range []struct{ path, file, folder string }{
+		{"link/tools/x", through("link/tools/x", "link", link), ""},
+		{"link/tools", through("link/tools", "link", link), ""},
+		{"link/none/x", through("link/none/x", "link", link), ""},
+		{"dangling/x", through("dangling/x", "dangling", link), ""},
+		{"kernel/absolute/passwd", through("kernel/absolute/passwd", "kernel/absolute", link), ""},
+		{"kernel/tools/records/a.json", through("kernel/tools/records/a.json", "kernel/tools/records", link), ""},
+		{"module/x", through("module/x", "module", submodule), ""},
+		{"kernel/module/deep/x", through("kernel/module/deep/x", "kernel/module", submodule), ""},
+
+		// The end of the path.
+		{"link", `"link" is a symbolic link, no regular file`, `"link" is a symbolic link, no folder`},
+		{"dangling", `"dangling" is a symbolic link, no regular file`, `"dangling" is a symbolic link, no folder`},
+		{"kernel/tools/records", `"kernel/tools/records" is a symbolic link, no regular file`,
+			`"kernel/tools/records" is a symbolic link, no folder`},
+		{"module", `"module" is a submodule, no regular file`, `"module" is a submodule, no folder`},
+		{"kernel/module", `"kernel/module" is a submodule, no regular file`, `"kernel/module" is a submodule, no folder`},
+		{"kernel/tools/rotations", `"kernel/tools/rotations" is a folder, no regular file`,
+			`"kernel/tools/rotations/b.json" is a symbolic link, no regular file`},
+	} {
+		content, found, err := gitrepo.ReadFile(ctx, r.dir, commit, tc.path, 100)
+		if refused(t, err, tc.file); found || content != nil {
+			t.Errorf("file %s: got %q, found %v, want none", tc.path, content, found)
+		}
+		if tc.folder == "" {
+			tc.folder = tc.file
+		}
+		for _, path := range []string{tc.path, "./" + tc.path + "/"} {
+			files, err := gitrepo.ReadDir(ctx, r.dir, commit, path, ".json", 100)
+			if refused(t, err, tc.folder); files != nil {
+				t.Errorf("folder %s: got %q, want none", path, files)
+			}
+		}
+	}
+	// From a folder, the way begins there.
+	_, _, err := gitrepo.ReadFile(ctx, filepath.Join(r.dir, "kernel"), commit, "absolute/passwd", 100)
+	refused(t, err, `"absolute/passwd" leads through absolute (a symbolic link)`)
+	_, err = gitrepo.ReadDir(ctx, filepath.Join(r.dir, "kernel"), commit, "tools/records", ".json", 100)
+	refused(t, err, `"tools/records" is a symbolic link, no folder`)
+	content, found, err := gitrepo.ReadFile(ctx, filepath.Join(r.dir, "kernel/tools"), commit, "signers.json", 100)
+	if err != nil || !found || string(content) != "{}" {
+		t.Errorf("in a folder: got %q, %v, %v, want {}", content, found, err)
+	}
+	// A commit in which the same places are plain is read.
+	for _, path := range []string{"kernel/tools/rotations/a.json", "./kernel/tools/rotations/a.json"} {
+		content, found, err := gitrepo.ReadFile(ctx, r.dir, first, path, 100)
+		if err != nil || !found || string(content) != "{}" {
+			t.Errorf("%s: got %q, %v, %v, want {}", path, content, found, err)
+		}
+	}
+	files, err := gitrepo.ReadDir(ctx, r.dir, first, "kernel/tools/rotations", ".json", 100)
+	if err != nil || len(files) != 1 || string(files["a.json"]) != "{}" {
+		t.Errorf("got %q, %v, want a.json", files, err)
+	}
+}
+
+// clock sets the time of the next commits.
+func (r repo) clock(time string) {
+	r.t.Helper()
+	r.t.Setenv("GIT_COMMITTER_DATE", time)
+	r.t.Setenv("GIT_AUTHOR_DATE", "2001-01-01T00:00:00Z") // it does not count
+}
+
+// mergeAt merges a branch into the one that is checked out.
+func (r repo) mergeAt(time, branch string, options ...string) string {
+	r.t.Helper()
+	r.clock(time)
+	r.git(slices.Concat([]string{"merge", "--quiet", "--no-ff", "-m", "merge " + branch}, options, []string{branch})...)
+	return r.git("rev-parse", "HEAD")
+}
+
+func (r repo) commitAt(time, path, text string) string {
+	r.t.Helper()
+	r.clock(time)
+	return r.commit(path, text)
+}
+
+func TestArrived(t *testing.T) {
+	const record = "rotations/a.json"
+	r, ctx := newRepo(t), context.Background()
+	r.commitAt("2026-01-01T00:00:00Z", "README.md", "1")
+
+	// A pull request adds the record on 2 January; it is merged on 5 January.
+	r.git("checkout", "--quiet", "-b", "add")
+	add := r.commitAt("2026-01-02T00:00:00Z", record, "1")
+	r.git("checkout", "--quiet", "main")
+	other := r.commitAt("2026-01-04T00:00:00Z", "README.md", "2")
+	merged := r.mergeAt("2026-01-05T00:00:00Z", "add")
+	later := r.commitAt("2026-01-06T00:00:00Z", "README.md", "3")
+
+	// Another one changes it; main is merged into its branch, then the branch into main.
+	r.git("checkout", "--quiet", "-b", "change")
+	r.commitAt("2026-01-07T00:00:00Z", record, "2")
+	r.git("checkout", "--quiet", "main")
+	r.commitAt("2026-01-08T00:00:00Z", "README.md", "4")
+	r.git("checkout", "--quiet", "change")
+	branch := r.mergeAt("2026-01-09T00:00:00Z", "main")
+	r.git("checkout", "--quiet", "main")
+	changed := r.mergeAt("2026-01-10T00:00:00Z", "change")
+
+	// A merge that takes nothing of its branch changes nothing.
+	r.git("checkout", "--quiet", "-b", "dropped")
+	r.commitAt("2026-01-11T00:00:00Z", record, "3")
+	r.git("checkout", "--quiet", "main")
+	ours := r.mergeAt("2026-01-12T00:00:00Z", "dropped", "--strategy=ours")
+
+	// The time of a commit in a branch is its author's to choose.
+	r.git("checkout", "--quiet", "-b", "future")
+	r.commitAt("2030-01-01T00:00:00Z", "future.json", "1")
+	r.git("checkout", "--quiet", "main")
+	future := r.mergeAt("2026-01-13T00:00:00Z", "future")
+
+	// Somebody pushes to main with a time that has passed long ago.
+	backDated := r.commitAt("2020-01-01T00:00:00Z", record, "4")
+	afterwards := r.commitAt("2020-02-01T00:00:00Z", "README.md", "5")
+	// So it is after an honest commit, and with a name that looks like a pattern.
+	honest := r.commitAt("2026-01-20T00:00:00Z", "README.md", "6")
+	pattern := r.commitAt("2019-01-01T00:00:00Z", "rotations/*.json", "1")
+	r.git("rm", "--quiet", record)
+	r.commitAt("2026-01-21T00:00:00Z", "README.md", "7")
+	again := r.commitAt("2026-01-22T00:00:00Z", record, "1")
+
+	for _, tc := range []struct{ name, commit, path, want string }{
+		{"in the branch, before the merge", add, record, "2026-01-02"},
+		{"merged: the time of the merge counts", merged, record, "2026-01-05"},
+		{"other files have changed since", later, record, "2026-01-05"},
+		{"another file", later, "README.md", "2026-01-06"},
+		{"a merge does not change what main has already", merged, "README.md", "2026-01-04"},
+		{"in the branch, with main merged into it", branch, record, "2026-01-07"},
+		{"in the branch, a file that came with main", branch, "README.md", "2026-01-09"},
+		{"changed by a merge", changed, record, "2026-01-10"},
+		{"a merge that takes nothing of its branch", ours, record, "2026-01-10"},
+		{"post-dated in the branch: the time of the merge counts", future, "future.json", "2026-01-13"},
+		{"back-dated: the time of the commit before it counts", backDated, record, "2026-01-13"},
+		{"back-dated, other files have changed since", afterwards, record, "2026-01-13"},
+		{"back-dated twice in a row", afterwards, "README.md", "2026-01-13"},
+		{"an honest commit after a back-dated one", honest, "README.md", "2026-01-20"},
+		{"back-dated, and an honest commit since", honest, record, "2026-01-13"},
+		{"a name that looks like a pattern", pattern, "rotations/*.json", "2026-01-20"},
+		{"added again as it was", again, record, "2026-01-22"},
+		{"a folder", again, "rotations", "2026-01-22"},
+	} {
+		want, err := time.Parse(time.DateOnly, tc.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{r.dir, filepath.Join(r.dir, "rotations")} {
+			got, err := gitrepo.Arrived(ctx, dir, tc.commit, tc.path, time.Now())
+			if err != nil || !got.Equal(want) || got.Location() != time.UTC {
+				t.Errorf("%s, in %s: got %v, %v, want %v", tc.name, filepath.Base(dir), got, err, want)
+			}
+		}
+	}
+
+	unknown := strings.Repeat("1", 40)
+	shallow := func(depth string) string {
+		dir := t.TempDir()
+		r.git("clone", "--quiet", "--depth="+depth, "file://"+r.dir, dir)
+		return dir
+	}
+	broken := repo{t, t.TempDir()}
+	r.git("clone", "--quiet", "--no-hardlinks", r.dir, broken.dir) // its objects are files, as here
+	broken.remove(other)
+	const tooShallow = "this checkout is shallow, so its history is not here: check out with fetch-depth: 0"
+	const neverThere = "no commit of its history has it; check out with fetch-depth: 0"
+	for _, tc := range []struct{ name, dir, commit, path, says string }{
+		{"a file that no commit has", r.dir, again, "rotations/none.json", neverThere},
+		{"a file that only a later commit has", r.dir, other, record, neverThere},
+		{"a file by the pattern of its name", r.dir, again, "rotations/?.json", neverThere},
+		{"an unknown commit", r.dir, unknown, record, "bad object " + unknown},
+		{"a shallow checkout", shallow("1"), again, record, tooShallow},
+		{"a shallow checkout, the change is in it", shallow("3"), again, record, tooShallow},
+		{"a shallow checkout, a file that no commit has", shallow("1"), again, "rotations/none.json", neverThere},
+		{"a commit before it is missing", broken.dir, merged, record, "Could not read " + other},
+		{"no repository", t.TempDir(), again, record, "not a git repository"},
+	} {
+		got, err := gitrepo.Arrived(ctx, tc.dir, tc.commit, tc.path, time.Now())
+		if !got.IsZero() {
+			t.Errorf("%s: got %v, want no time", tc.name, got)
+		}
+		refused(t, err, "git cannot tell since when "+strconv.Quote(tc.path)+" is as it is in commit "+tc.commit[:12]+": ")
+		refused(t, err, tc.says)
+	}
+}
+
+// A partial clone lacks files. The error names that, and nothing is asked of the
+// remote, be it there or not.
+func TestPartialClone(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("rotations/a.json", "1")
+	last := r.commit("rotations/a.json", "2")
+	r.git("config", "uploadpack.allowFilter", "true")
+	clone := func(filter string) string {
+		dir := t.TempDir()
+		r.git("clone", "--quiet", "--no-checkout", "--filter="+filter, "file://"+r.dir, dir)
+		return dir
+	}
+	blobless, treeless := clone("blob:none"), clone("tree:0")
+	const partial = "This is a partial clone, which lacks objects: take filter and sparse-checkout out of the checkout step"
+	check := func(state string) {
+		t.Helper()
+		for _, dir := range []string{blobless, treeless} {
+			_, found, err := gitrepo.ReadFile(ctx, dir, last, "rotations/a.json", 100)
+			if refused(t, err, partial); found {
+				t.Errorf("%s: ReadFile: found, want an error", state)
+			}
+			_, err = gitrepo.ReadDir(ctx, dir, last, "rotations", ".json", 100)
+			refused(t, err, partial)
+		}
+		_, err := gitrepo.Changed(ctx, treeless, first, last)
+		refused(t, err, partial)
+		_, err = gitrepo.Arrived(ctx, treeless, last, "rotations/a.json", time.Now())
+		refused(t, err, partial)
+		_, err = gitrepo.Holds(ctx, treeless, last, "a.json")
+		refused(t, err, partial)
+		// What needs no files passes.
+		want := []gitrepo.Change{{Path: "rotations/a.json", Mode: "100644"}}
+		if got, err := gitrepo.Changed(ctx, blobless, first, last); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: Changed: got %+v, %v, want %+v", state, got, err, want)
+		}
+		event := gitrepo.Event{Name: "push", Base: first, Head: last, SHA: last}
+		for _, dir := range []string{blobless, treeless} {
+			if got, err := gitrepo.Relate(ctx, dir, event); err != nil || got != (gitrepo.Pair{Base: first, Head: last}) {
+				t.Errorf("%s: Relate: got %+v, %v, want %s and %s", state, got, err, first, last)
+			}
+		}
+	}
+	check("with the remote")
+	if err := os.RemoveAll(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	check("without the remote")
+}
+
+// Where git cannot read an object, that is an error, and never "there is none".
+func TestBrokenRepository(t *testing.T) {
+	const root, folder, file = "HEAD^{tree}", "HEAD:rotations", "HEAD:rotations/a.json"
+	for _, object := range []string{root, folder, file} {
+		for how, change := range map[string]func(repo, string){"missing": repo.remove, "spoilt": repo.spoil} {
+			t.Run(object+" is "+how, func(t *testing.T) {
+				r, ctx := newRepo(t), context.Background()
+				first := r.commit("a.json", "1")
+				commit := r.commit("rotations/a.json", "2")
+				change(r, r.git("rev-parse", object))
+				for _, tc := range []struct {
+					name, says string
+					// want is the answer where nothing but the file cannot be read, "" if
+					// that is an error too.
+					want string
+					ask  func() (any, error)
+				}{
+					{"ReadFile", "of commit " + commit[:12], "", func() (any, error) {
+						content, found, err := gitrepo.ReadFile(ctx, r.dir, commit, "rotations/a.json", 100)
+						return fmt.Sprintf("%q, %v", content, found), err
+					}},
+					{"ReadFile of a file that is not there", "of commit " + commit[:12], `"", false`, func() (any, error) {
+						content, found, err := gitrepo.ReadFile(ctx, r.dir, commit, "rotations/none.json", 100)
+						return fmt.Sprintf("%q, %v", content, found), err
+					}},
+					{"ReadDir", "commit " + commit[:12], "", func() (any, error) {
+						return gitrepo.ReadDir(ctx, r.dir, commit, "rotations", ".json", 100)
+					}},
+					{"Changed", "git cannot compare the commits " + first[:12] + " and " + commit[:12], "[{rotations/a.json 100644}]",
+						func() (any, error) { return gitrepo.Changed(ctx, r.dir, first, commit) }},
+					{"Holds", "git cannot list commit " + commit[:12], "false", func() (any, error) {
+						return gitrepo.Holds(ctx, r.dir, commit, "none.json")
+					}},
+				} {
+					got, err := tc.ask()
+					switch {
+					case object != file || tc.want == "":
+						refused(t, err, tc.says)
+					case err != nil || fmt.Sprint(got) != tc.want:
+						t.Errorf("%s: got %v, %v, want %s", tc.name, got, err, tc.want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The same holds for commits.
+func TestBrokenHistory(t *testing.T) {
+	r, ctx := newRepo(t), context.Background()
+	first := r.commit("a.json", "1")
+	second := r.commit("a.json", "2")
+	last := r.commit("a.json", "3")
+	r.spoil(second)
+	_, err := gitrepo.Commit(ctx, r.dir, second)
+	refused(t, err, "git cannot look up commit "+second+": error: inflate")
+	_, err = gitrepo.Commit(ctx, r.dir, "HEAD~1")
+	refused(t, err, "git cannot look up commit HEAD~1: error: inflate")
+	steps, err := gitrepo.FirstParents(ctx, r.dir, first, last, 9)
+	if refused(t, err, "git cannot list the history of commit "+last[:12]); steps != nil {
+		t.Errorf("got %q, want none", steps)
+	}
+	_, err = gitrepo.Arrived(ctx, r.dir, last, "a.json", time.Now())
+	refused(t, err, `git cannot tell since when "a.json" is as it is in commit `+last[:12])
+	_, _, err = gitrepo.ReadFile(ctx, r.dir, second, "a.json", 100)
+	refused(t, err, `git cannot list "a.json" of commit `+second[:12])
 }
 
 func TestWithoutGit(t *testing.T) {

@@ -34,6 +34,9 @@ type Pair struct{ Base, Head string }
 //     that creates its branch has no base.
 func Relate(ctx context.Context, dir string, e Event) (Pair, error) {
 	refuse := func(format string, args ...any) (Pair, error) {
+		if is, err := shallow(ctx, dir); err != nil || is {
+			format += ". This checkout is shallow, so its history is not here: check out with fetch-depth: 0"
+		}
 		return Pair{}, &Error{"the event " + e.Name + " and the checkout do not fit, so nothing was judged: " + fmt.Sprintf(format, args...)}
 	}
 	head, err := Commit(ctx, dir, "HEAD")
@@ -125,6 +128,9 @@ func FullRevision(revision string) bool {
 
 // Has reports whether the checkout has a ref, by its full name.
 func Has(ctx context.Context, dir, ref string) (bool, error) {
+	if ref == "" {
+		return false, nil
+	}
 	out, err := git(ctx, dir, "for-each-ref", "--count=1", "--format=%(refname)", "--", ref)
 	if err != nil {
 		return false, &Error{fmt.Sprintf("git cannot look for %s: %v", ref, err)}

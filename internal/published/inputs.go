@@ -80,7 +80,7 @@ func (in Inputs) OpenAnyway(ctx context.Context, r *gha.Run) (*pullrequest.Repo,
 	if again != nil {
 		return nil, nil, err
 	}
-	if _, is := repo.Link(ctx, signers.Commit, signers.Paths.Rotations); !is {
+	if is, again := repo.Link(ctx, signers.Commit, signers.Paths.Rotations); again != nil || !is {
 		return nil, nil, err
 	}
 	signers.Blocked = err.Error()

@@ -10,13 +10,14 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
 // When a signer was published is when its pull request was merged into the very
 // branch; one that is open, closed or merged elsewhere has published nothing.
 func TestAdditionMergedAt(t *testing.T) {
-	signer := rotation.Signer{ID: "v2", Fingerprint: strings.Repeat("ab", 32), KMSKeyARN: "arn:v2"}
+	signer := record.Signer{ID: "v2", Fingerprint: strings.Repeat("ab", 32), KMSKeyARN: "arn:v2"}
 	for name, tc := range map[string]struct {
 		base  string
 		do    func(g *githubtest.Server, n int) error
@@ -55,12 +56,15 @@ func TestAdditionMergedAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, got, err := s.FindAddition(ctx, repo, signer)
+			found, got, err := s.FindAddition(ctx, repo, signer)
 			if err != nil || tc.known != got.Equal(at) || !tc.known && !got.IsZero() {
-				t.Errorf("%s, %v", got, err)
+				t.Errorf("got %s, %v; want %s: %v", got, err, at, tc.known)
+			}
+			if want := map[bool]int{true: p.Number}[tc.base == "main"]; found.Number != want {
+				t.Errorf("got pull request %d, want %d", found.Number, want)
 			}
 			// Another key, another id: another pull request.
-			for _, other := range []rotation.Signer{{ID: "v3", Fingerprint: signer.Fingerprint, KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: strings.Repeat("cd", 32), KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: signer.Fingerprint}} {
+			for _, other := range []record.Signer{{ID: "v3", Fingerprint: signer.Fingerprint, KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: strings.Repeat("cd", 32), KMSKeyARN: "arn:v2"}, {ID: "v2", Fingerprint: signer.Fingerprint}} {
 				if _, got, err := s.FindAddition(ctx, repo, other); err != nil || !got.IsZero() {
 					t.Errorf("%+v: %s, %v", other, got, err)
 				}

@@ -13,8 +13,8 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest/githubtest"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
-	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 	"github.com/agent-manager/audit-signer-rotation/internal/trust"
 )
 
@@ -87,8 +87,8 @@ func TestExplain(t *testing.T) {
 	propose("add-signer", "elsewhere", "next", entry("a", 1), entry("other-base", 6))
 	propose("rollback", "other", "main", entry("a", 1), entry("other-operation", 7))
 
-	none := rotation.Files{}
-	recorded := rotation.Files{Records: []rotation.Record{record("rotate-b", "gone", "b")}}
+	none := record.Files{}
+	recorded := record.Files{Records: []record.Record{opened("rotate-b", "gone", "b")}}
 	ids := []string{"published", "retired", "proposed", "unsound", "other-base", "other-operation", "gone", strings.Repeat("x", 300)}
 	r := unknowns(t, ids...)
 	before := *r
@@ -144,7 +144,7 @@ func TestExplainLeavesBetterAdvice(t *testing.T) {
 func TestExplainWhoseKeySigned(t *testing.T) {
 	long, longer := strings.Repeat("l", 256), strings.Repeat("l", 255)+"x"
 	g, repo := serve(t, map[string]string{"kernel/tools/signers.json": registryOf(entry("a", 1), entry(longer, 9))})
-	mac := `{"signerId": "mac", "algorithm": "hmac-sha256", "kmsKeyId": "arn:mac"}`
+	mac := `{"signerId": "mac", "algorithm": "hmac-sha256", "kmsKeyId": "arn:aws:kms:eu-west-1:111122223333:key/1"}`
 	for key, entries := range map[string][]string{
 		"1": {entry("early", 7)},
 		"2": {entry("early", 4), entry("forged", 5), entry("mixed", 6), mac, entry(long, 8)},
@@ -172,7 +172,7 @@ func TestExplainWhoseKeySigned(t *testing.T) {
 		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{rows[i].seed}, 32))
 		return []byte(base64.StdEncoding.EncodeToString(ed25519.Sign(key, digest[:])))
 	})
-	if err := published.Explain(ctx, repo, paths, "", rotation.Files{}, r, kept); err != nil {
+	if err := published.Explain(ctx, repo, paths, "", record.Files{}, r, kept); err != nil {
 		t.Fatal(err)
 	}
 	for id, words := range map[string]string{
@@ -193,7 +193,7 @@ func TestExplainWhoseKeySigned(t *testing.T) {
 // else in its branch is one, and a branch that is full of files neither holds
 // anybody up nor hides the record of another.
 func TestProposed(t *testing.T) {
-	known, fresh := record("rotate-a", "", "a"), record("rotate-b", "a", "b")
+	known, fresh := opened("rotate-a", "", "a"), opened("rotate-b", "a", "b")
 	g, err := githubtest.New(githubtest.Options{Token: "t", Files: map[string]string{
 		"kernel/tools/signers.json": registryOf(entry("a", 1)), "kernel/tools/rotations/rotate-a.json": string(known.JSON()),
 	}})
@@ -228,7 +228,7 @@ func TestProposed(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// What a branch has in place of the folder, or calls by another id, is no harm.
-	propose("add-signer", "linked", "main", map[string][]byte{"x": nil})
+	propose("add-signer", "linked", "main", map[string][]byte{"x": []byte("x")})
 	if _, err := g.CommitLink(g.Pull(4).Branch, "kernel/tools/rotations", "elsewhere", "octocat"); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package pullrequest
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,12 +47,15 @@ func (r *Repo) Earlier(ctx context.Context, c Change, path string, limit int64, 
 	}
 	made, ours := readProvenance(head.GetMessage(), c.Branch(), head.GetTree().GetSHA())
 	if ours {
-		ours, err = r.holds(ctx, tip, made.base, c.BaseCommit, append(paths, c.Clear...), nil, c.Clear)
+		ours, err = r.holds(ctx, tip, made.base, c.BaseCommit, paths, nil, c.Clear)
 	}
 	if err != nil || !ours {
 		return nil, tip, err
 	}
 	content, _, err = r.ReadFile(ctx, tip, path, limit)
+	if own, is := errors.AsType[*Error](err); is && own.code == 2 { // a link, or too large: nothing of ours
+		return nil, tip, nil
+	}
 	return content, tip, err
 }
 
@@ -71,6 +75,9 @@ func (r *Repo) holds(ctx context.Context, commit, base, on string, paths []strin
 			return false, nil
 		}
 	}
+	if same, err := r.sameBut(ctx, commit, base, "", paths, clear); err != nil || !same {
+		return false, err
+	}
 	for path, content := range files {
 		e, found, err := r.lookup(ctx, commit, path)
 		if err != nil || !found || e.id != blobID(content) {
@@ -80,12 +87,12 @@ func (r *Repo) holds(ctx context.Context, commit, base, on string, paths []strin
 			return false, err
 		}
 	}
-	return r.sameBut(ctx, commit, base, "", paths)
+	return true, nil
 }
 
 // sameBut tells whether two trees differ at most at some paths. at is where the
 // trees are, "" for the root, else with a slash at its end.
-func (r *Repo) sameBut(ctx context.Context, a, b, at string, paths []string) (bool, error) {
+func (r *Repo) sameBut(ctx context.Context, a, b, at string, paths, clear []string) (bool, error) {
 	if a == b {
 		return true, nil
 	}
@@ -106,10 +113,18 @@ func (r *Repo) sameBut(ctx context.Context, a, b, at string, paths []string) (bo
 	for _, e := range inA {
 		was, path := left[e.name], at+e.name
 		delete(left, e.name)
+		if slices.Contains(clear, path) {
+			if !e.folder() {
+				return false, nil
+			}
+			if !was.folder() {
+				was = entry{}
+			}
+		}
 		switch {
-		case e == was || slices.Contains(paths, path):
+		case e == was || slices.Contains(paths, path) && !slices.Contains(clear, path):
 		case e.folder() && (was.folder() || was.id == "") && slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, path+"/") }):
-			if same, err := r.sameBut(ctx, e.id, was.id, path+"/", paths); err != nil || !same {
+			if same, err := r.sameBut(ctx, e.id, was.id, path+"/", paths, clear); err != nil || !same {
 				return false, err
 			}
 		default:
@@ -195,7 +210,7 @@ func (r *Repo) WriteBranchFile(ctx context.Context, branch, path string, content
 		}
 		tree, parents = under.GetTree().GetSHA(), []string{onto}
 	}
-	if tree, err = r.writeTree(ctx, tree, []edit{{path, content}}); err != nil {
+	if tree, err = r.writeTree(ctx, tree, []edit{{path: path, content: content}}); err != nil {
 		return "", err
 	}
 	commit, err := r.writeCommit(ctx, message, tree, parents)

@@ -1,6 +1,7 @@
 package pullrequest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -25,7 +26,7 @@ type Change struct {
 	Files      map[string][]byte // whole new content by path
 	Clear      []string          // paths below which Files are, and where a link, submodule or file is taken away
 	Tip        string            // of this change's branch when Files were computed, "" if it did not exist
-	Try        int               // which name the branch has; see Propose
+	Name       string            // of the branch, where its own is blocked; see Propose
 
 	Message     string // of the commit
 	Title, Body string // of the pull request
@@ -42,19 +43,15 @@ const (
 )
 
 // Branch names the branch of this change:
-// audit-signer/<operation>/<first 16 hex digits of SHA-256(Key)>, and, where that
-// is blocked, audit-signer-<operation>-<the same digits>, with a number behind it
-// from the second such try on.
-func (c Change) Branch() string {
+// audit-signer/<operation>/<first 16 hex digits of SHA-256(Key)>, unless Name is set.
+func (c Change) Branch() string { return cmp.Or(c.Name, branches+c.Operation+"/"+c.digits()) }
+
+// second is the name where the first one is blocked.
+func (c Change) second() string { return elsewhere + c.Operation + "-" + c.digits() }
+
+func (c Change) digits() string {
 	sum := sha256.Sum256([]byte(c.Key))
-	digits := hex.EncodeToString(sum[:8])
-	switch c.Try {
-	case 0:
-		return branches + c.Operation + "/" + digits
-	case 1:
-		return elsewhere + c.Operation + "-" + digits
-	}
-	return fmt.Sprintf("%s%s-%s-%d", elsewhere, c.Operation, digits, c.Try)
+	return hex.EncodeToString(sum[:8])
 }
 
 // State says what Ensure found or did.

@@ -13,10 +13,11 @@ import (
 // errNoID is an answer of success without the object that was made.
 var errNoID = errors.New("the answer names no object")
 
-// edit is one file that differs from the base; it is taken away where content is nil.
+// edit is one file that differs from the base, or that is taken away.
 type edit struct {
 	path    string
 	content []byte
+	remove  bool
 }
 
 // edits lists what must change on top of a commit. What is written is a plain
@@ -32,14 +33,14 @@ func (e *ensuring) edits(ctx context.Context, base string) ([]edit, error) {
 			return nil, err
 		case slices.Contains(e.c.Clear, path):
 			if found && !old.folder() {
-				edits = append(edits, edit{path, nil})
+				edits = append(edits, edit{path: path, remove: true})
 			}
 		case !found:
-			edits = append(edits, edit{path, content})
+			edits = append(edits, edit{path: path, content: content})
 		case !old.regular():
 			return nil, usage("%s at %s is %s and will not be overwritten; correct the path", path, short(base), old.kind())
 		case old.id != blobID(content):
-			edits = append(edits, edit{path, content})
+			edits = append(edits, edit{path: path, content: content})
 		}
 	}
 	return edits, nil
@@ -85,7 +86,7 @@ func (e *ensuring) commit(ctx context.Context, base string, parents []string, ed
 func (r *Repo) writeTree(ctx context.Context, onto string, edits []edit) (string, error) {
 	var entries []*github.TreeEntry
 	for _, edit := range edits {
-		if edit.content == nil { // no id: it is taken away
+		if edit.remove { // no id: it is taken away
 			entries = append(entries, &github.TreeEntry{Path: github.String(edit.path), Mode: github.String("100644"), Type: github.String("blob")})
 			continue
 		}

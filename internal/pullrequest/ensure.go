@@ -2,6 +2,8 @@ package pullrequest
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -31,9 +33,6 @@ type ensuring struct {
 	did    []string // what was written so far, for the error that may follow
 }
 
-// tries is how many names of a branch Propose tries.
-const tries = 9
-
 // Propose brings the branch and the pull request of a change about, or finds that
 // they are there. step fills in the change by what is in its branch already, and is
 // taken again, after a pause, when a parallel run was faster. A change without files
@@ -41,9 +40,14 @@ const tries = 9
 //
 // Somebody who may push can block a branch name: by a branch above or below it, by
 // commits of his own, or by a pull request from it into another branch. Then the
-// change gets another name, and what was in the way is told; see Change.Branch.
+// change gets another name, and what was in the way is told. A later run goes on with
+// the pull request that is there. The last name is one that nobody can foresee: only
+// there can runs in parallel open two pull requests.
 func (r *Repo) Propose(ctx context.Context, c Change, step func(Change) (Change, error)) (p Proposal, _ Change, err error) {
-	for c.Try = 0; ; c.Try++ {
+	var random [4]byte
+	rand.Read(random[:]) // never fails (crypto/rand)
+	names := []string{c.second(), c.second() + "-2", c.second() + "-3", c.second() + "-" + hex.EncodeToString(random[:])}
+	for {
 		err = r.anew(ctx, c.Branch(), func() error {
 			now, err := step(c)
 			if err != nil || len(now.Files) == 0 {
@@ -53,7 +57,12 @@ func (r *Repo) Propose(ctx context.Context, c Change, step func(Change) (Change,
 			return err
 		})
 		blocked, is := errors.AsType[*Blocked](err)
-		if !is || c.Try == tries {
+		switch {
+		case is && blocked.use != "":
+			c.Name, names = blocked.use, nil
+		case is && len(names) > 0:
+			c.Name, names = names[0], names[1:]
+		default:
 			return p, c, err
 		}
 		if r.http.tell != nil {
@@ -136,7 +145,7 @@ func (e *ensuring) turn(ctx context.Context) (Proposal, error) {
 		return proposal(e.branch, pr), nil
 	}
 	if pr == nil && other != nil {
-		return Proposal{}, &Blocked{e.branch, fmt.Sprintf("pull request #%d leads from it to branch %s, not to %s", other.GetNumber(), clip(other.GetBase().GetRef()), e.c.Base)}
+		return Proposal{}, &Blocked{Branch: e.branch, By: fmt.Sprintf("pull request #%d leads from it to branch %s, not to %s", other.GetNumber(), clip(other.GetBase().GetRef()), e.c.Base)}
 	}
 	base, err := e.Head(ctx, e.c.Base)
 	if err != nil {
@@ -158,6 +167,15 @@ func (e *ensuring) turn(ctx context.Context) (Proposal, error) {
 		p.State = Unchanged
 		return p, nil
 	}
+	if pr == nil && e.c.Name == "" {
+		other, err := e.elsewhere(ctx, e.c)
+		if err != nil {
+			return Proposal{}, err
+		}
+		if other != nil {
+			return Proposal{}, &Blocked{Branch: e.branch, By: fmt.Sprintf("pull request #%d proposes the same, from branch %s", other.GetNumber(), other.GetHead().GetRef()), use: other.GetHead().GetRef()}
+		}
+	}
 	head, state, err := e.settle(ctx, base, edits)
 	if err != nil {
 		return Proposal{}, err
@@ -176,9 +194,6 @@ func (e *ensuring) settle(ctx context.Context, base string, edits []edit) (commi
 		return nil, "", err
 	}
 	if !exists {
-		if err := e.elsewhere(ctx); err != nil {
-			return nil, "", err
-		}
 		if commit, err = e.commit(ctx, base, []string{base}, edits); err != nil {
 			return nil, "", err
 		}
@@ -232,19 +247,40 @@ func raced(err error) error {
 	return err
 }
 
-// elsewhere wants no open pull request of this change under another name: an
-// earlier run has found this name blocked.
-func (e *ensuring) elsewhere(ctx context.Context) error {
-	if e.c.Try > 0 {
-		return nil
+// elsewhere finds the pull request of a change under another name than its first:
+// of the second one whatever its state, else an open one.
+func (r *Repo) elsewhere(ctx context.Context, c Change) (*github.PullRequest, error) {
+	pr, _, err := r.find(ctx, c.second(), c.Base)
+	if err != nil || pr != nil {
+		return pr, err
 	}
-	next := e.c
-	next.Try++
-	pr, _, err := e.find(ctx, next.Branch(), e.c.Base)
-	if err == nil && pr != nil && pr.GetState() == "open" {
-		err = &Blocked{e.branch, fmt.Sprintf("pull request #%d proposes the same already, from another branch", pr.GetNumber())}
+	return r.openPull(ctx, c.Base, func(branch string) bool { return strings.HasPrefix(branch, c.second()+"-") })
+}
+
+// openPull finds the newest open pull request into base from a branch of this
+// repository that is wanted, among the newest few hundred.
+func (r *Repo) openPull(ctx context.Context, base string, wanted func(branch string) bool) (found *github.PullRequest, err error) {
+	opts := &github.PullRequestListOptions{State: "open", Base: base, ListOptions: github.ListOptions{PerPage: 100}}
+	for range proposedPages {
+		page, res, err := r.client.PullRequests.List(ctx, r.owner, r.name, opts)
+		if err != nil {
+			return nil, r.explain("cannot list the open pull requests", err)
+		}
+		for _, pr := range page {
+			if wanted(pr.GetHead().GetRef()) && pr.GetBase().GetRef() == base && r.owns(pr) {
+				return pr, nil
+			}
+		}
+		if opts.Page = res.NextPage; opts.Page == 0 {
+			break
+		}
 	}
-	return err
+	return nil, nil
+}
+
+// owns reports whether a pull request is from a branch of this repository.
+func (r *Repo) owns(pr *github.PullRequest) bool {
+	return strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name)
 }
 
 // blocked finds out whether a branch could not be created because of another
@@ -262,22 +298,28 @@ func (e *ensuring) blocked(ctx context.Context, err error) error {
 		if _, exists, err := e.ref(ctx, at); err != nil {
 			return err
 		} else if exists {
-			return &Blocked{e.branch, "branch " + at + " is in the way"}
+			return &Blocked{Branch: e.branch, By: "branch " + at + " is in the way"}
 		}
 	}
-	below, _, _ := e.client.Git.ListMatchingRefs(ctx, e.owner, e.name, &github.ReferenceListOptions{Ref: "heads/" + e.branch + "/"})
+	if strings.Contains(err.Error(), "already exists") {
+		return errRaced // by a run whose branch is too new to be read
+	}
+	below, _, failed := e.client.Git.ListMatchingRefs(ctx, e.owner, e.name, &github.ReferenceListOptions{Ref: "heads/" + e.branch + "/"})
+	if failed != nil && status(failed) != http.StatusNotFound {
+		return e.explain("cannot look for branches below "+e.branch, failed)
+	}
 	by := "a branch below it is in the way, or a rule of the repository"
 	if len(below) > 0 {
 		by = "branch " + clip(strings.TrimPrefix(below[0].GetRef(), "refs/heads/")) + " is in the way"
 	}
-	return &Blocked{e.branch, by + " (GitHub: " + e.clean(err.Error()) + ")"}
+	return &Blocked{Branch: e.branch, By: by + " (GitHub: " + e.clean(err.Error()) + ")"}
 }
 
 // leave says once that the branch of an open pull request is a person's now. A
 // branch without one is blocked.
 func (e *ensuring) leave(ctx context.Context, pr *github.PullRequest, head *github.Commit) (Proposal, error) {
 	if pr == nil {
-		return Proposal{}, &Blocked{e.branch, "it ends in a commit that is not ours (" + short(head.GetSHA()) + ")"}
+		return Proposal{}, &Blocked{Branch: e.branch, By: "it ends in a commit that is not ours (" + short(head.GetSHA()) + ")"}
 	}
 	p := proposal(e.branch, pr)
 	p.State, p.Commit = Foreign, head.GetSHA()
@@ -307,18 +349,14 @@ func proposal(branch string, pr *github.PullRequest) Proposal {
 // Find looks up the pull request of a change, under whatever name of its branch, and
 // whatever its state: an open one before a merged one before a closed one.
 func (r *Repo) Find(ctx context.Context, c Change) (p Proposal, found bool, err error) {
-	for c.Try = 0; ; c.Try++ {
-		pr, _, err := r.find(ctx, c.Branch(), c.Base)
-		if err != nil || pr != nil {
-			return proposal(c.Branch(), pr), pr != nil, err
-		}
-		if c.Try == 0 {
-			continue // a name that leaves no room for its branch has none
-		}
-		if _, exists, err := r.ref(ctx, c.Branch()); err != nil || !exists || c.Try == tries {
-			return Proposal{}, false, err
-		}
+	pr, _, err := r.find(ctx, c.Branch(), c.Base)
+	if err == nil && pr == nil && c.Name == "" {
+		pr, err = r.elsewhere(ctx, c)
 	}
+	if err != nil || pr == nil {
+		return Proposal{}, false, err
+	}
+	return proposal(pr.GetHead().GetRef(), pr), true, nil
 }
 
 // find looks up the pull request from a branch into base, and an open one from it
@@ -341,7 +379,7 @@ func (r *Repo) find(ctx context.Context, branch, base string) (best, other *gith
 			return nil, nil, r.explain("cannot look up the pull request of branch "+branch, err)
 		}
 		for _, pr := range page {
-			ours := pr.GetHead().GetRef() == branch && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name)
+			ours := pr.GetHead().GetRef() == branch && r.owns(pr)
 			if ours && pr.GetBase().GetRef() != base {
 				if pr.GetState() == "open" {
 					other = pr
@@ -370,7 +408,7 @@ func (r *Repo) OpenProposals(ctx context.Context, operation string) ([]Proposal,
 			return nil, r.explain("cannot list the open pull requests", err)
 		}
 		for _, pr := range page {
-			if branch := pr.GetHead().GetRef(); (strings.HasPrefix(branch, branches+operation+"/") || strings.HasPrefix(branch, elsewhere+operation+"-")) && strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), r.owner+"/"+r.name) {
+			if branch := pr.GetHead().GetRef(); (strings.HasPrefix(branch, branches+operation+"/") || strings.HasPrefix(branch, elsewhere+operation+"-")) && r.owns(pr) {
 				list = append(list, proposal(branch, pr))
 			}
 		}

@@ -148,8 +148,10 @@ func TestEnsureWritesPlainFiles(t *testing.T) {
 	w := newWorld(t, nil)
 	dir := t.TempDir()
 	for _, args := range [][]string{
-		{"clone", "--quiet", w.RepoDir(), dir}, {"-C", dir, "update-index", "--chmod=+x", registry, "README.md"},
-		{"-C", dir, "-c", "user.name=ann", "-c", "user.email=a@b", "commit", "--quiet", "-m", "mode"}, {"-C", dir, "push", "--quiet", "origin", "HEAD:main"},
+		{"clone", "--quiet", w.RepoDir(), dir},
+		{"-C", dir, "update-index", "--chmod=+x", registry, "README.md"},
+		{"-C", dir, "-c", "user.name=ann", "-c", "user.email=a@b", "commit", "--quiet", "-m", "mode"},
+		{"-C", dir, "push", "--quiet", "origin", "HEAD:main"},
 	} {
 		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
 			t.Fatalf("git %v: %v\n%s", args, err, out)
@@ -158,9 +160,9 @@ func TestEnsureWritesPlainFiles(t *testing.T) {
 	c := w.change("k1")
 	c.Files["README.md"] = []byte("hello\n")
 	w.ensure(c)
-	out, err := exec.Command("git", "--git-dir", w.RepoDir(), "ls-tree", "-r", "--format=%(objectmode) %(path)", c.Branch()).Output()
-	if want := "100755 README.md\n100644 " + archive + "\n100644 " + registry + "\n"; err != nil || string(out) != want {
-		t.Errorf("%v\n%s, want\n%s", err, out, want)
+	got := w.git("ls-tree", "-r", "--format=%(objectmode) %(path)", c.Branch())
+	if want := "100755 README.md\n100644 " + archive + "\n100644 " + registry; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
@@ -199,16 +201,9 @@ func TestEnsureAfterTheMerge(t *testing.T) {
 
 func TestEnsureLeavesAPersonsCommit(t *testing.T) {
 	amend := func(w world, branch string) {
-		git := func(args ...string) string {
-			out, err := exec.Command("git", append([]string{"--git-dir", w.RepoDir(), "-c", "user.name=ann", "-c", "user.email=a@b"}, args...)...).CombinedOutput()
-			if err != nil {
-				t.Fatalf("git %v: %v\n%s", args, err, out)
-			}
-			return strings.TrimSpace(string(out))
-		}
 		head := w.Head(branch) // same message, other content
-		id := git("commit-tree", w.Head("main").Tree, "-p", head.Parents[0], "-m", head.Message)
-		git("update-ref", "refs/heads/"+branch, id)
+		id := w.git("commit-tree", w.Head("main").Tree, "-p", head.Parents[0], "-m", head.Message)
+		w.git("update-ref", "refs/heads/"+branch, id)
 	}
 	for name, interfere := range map[string]func(world, string){
 		"on top":  func(w world, branch string) { w.CommitFile(branch, "note.txt", "mine\n", "ann") },
@@ -237,21 +232,37 @@ func TestEnsureLeavesAPersonsCommit(t *testing.T) {
 		w := newWorld(t, nil)
 		other, c := w.change("k1"), w.change("k2")
 		id := w.ensure(other).Commit
-		if out, err := exec.Command("git", "--git-dir", w.RepoDir(), "update-ref", "refs/heads/"+c.Branch(), id).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
-		if got := w.ensureQuietly(c, pullrequest.Foreign); got.Commit != id {
-			t.Errorf("%+v", got)
-		}
+		w.git("update-ref", "refs/heads/"+c.Branch(), id)
+		w.ensureBlocked(c, "a commit that is not ours", id[:12])
 	})
 	t.Run("without a pull request", func(t *testing.T) {
 		w := newWorld(t, nil)
 		c := w.change("k1")
-		w.CommitFile(c.Branch(), "note.txt", "mine\n", "ann")
-		if got := w.ensureQuietly(c, pullrequest.Foreign); got.Number != 0 {
-			t.Errorf("%+v", got)
+		id, err := w.CommitFile(c.Branch(), "note.txt", "mine\n", "ann")
+		if err != nil {
+			t.Fatal(err)
 		}
+		w.ensureBlocked(c, "a commit that is not ours", id[:12])
 	})
+}
+
+// An open pull request into another branch blocks the name, unless there is one into
+// our base as well.
+func TestEnsureWithAnotherBase(t *testing.T) {
+	w := newWorld(t, nil)
+	w.git("update-ref", "refs/heads/release", "refs/heads/main")
+	c := w.change("k1")
+	c.Base = "release"
+	w.ensure(c)
+	c.Base = "main"
+	w.ensureBlocked(c, "pull request #1 leads from it to branch release, not to main")
+
+	both := w.change("k2")
+	made := w.ensure(both)
+	w.openPull(both.Branch(), "release")
+	if got := w.ensureQuietly(both, pullrequest.Unchanged); got.Number != made.Number || got.Base != "main" {
+		t.Errorf("got pull request %d into %s, want %d into main", got.Number, got.Base, made.Number)
+	}
 }
 
 func TestEnsureFinishesWhatAKilledRunBegan(t *testing.T) {
@@ -311,8 +322,6 @@ func TestEnsureRefuses(t *testing.T) {
 	w := newWorld(t, nil)
 	w.CommitLink("main", "kernel/link.json", "tools/signers.json", "ann")
 	w.CommitSubmodule("main", "vendor", w.Head("main").ID, "ann")
-	w.CommitFile("release", "x", "y", "ann")
-	w.ensure(w.change("taken"))
 	file := func(path string) func(*pullrequest.Change) {
 		return func(c *pullrequest.Change) { c.Files[path] = []byte("x") }
 	}
@@ -343,7 +352,11 @@ func TestEnsureRefuses(t *testing.T) {
 		"base commit":         {func(c *pullrequest.Change) { c.BaseCommit = "main" }, "full commit id"},
 		"base branch":         {func(c *pullrequest.Change) { c.Base = "no such" }, "branch name"},
 		"missing base branch": {func(c *pullrequest.Change) { c.Base = "none" }, "base-branch"},
-		"another base branch": {func(c *pullrequest.Change) { c.Key, c.Base = "taken", "release" }, "already proposes this for branch main"},
+		"path to clear":       {func(c *pullrequest.Change) { c.Clear = []string{"kernel/.."} }, "relative"},
+		"workflows to clear":  {func(c *pullrequest.Change) { c.Clear = []string{".github"} }, ".github"},
+		"clear through a link": {func(c *pullrequest.Change) {
+			c.Clear = []string{"kernel/link.json/x"}
+		}, "symbolic link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			change := w.change("k1")
@@ -358,26 +371,4 @@ func TestEnsureRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestFind(t *testing.T) {
-	w := newWorld(t, nil)
-	repo, _ := w.open()
-	ctx := context.Background()
-	c := w.change("k1")
-	if _, found, err := repo.Find(ctx, c.Branch()); found || err != nil {
-		t.Errorf("found %v, %v", found, err)
-	}
-	made := w.ensure(c)
-	if p, found, err := repo.Find(ctx, c.Branch()); !found || err != nil || p.State != pullrequest.Proposed || p.Number != made.Number || p.Commit != made.Commit {
-		t.Errorf("%+v %v %v", p, found, err)
-	}
-	if _, err := w.Merge(1); err != nil {
-		t.Fatal(err)
-	}
-	if p, _, err := repo.Find(ctx, c.Branch()); err != nil || p.State != pullrequest.Merged || !p.MergedAt.After(noon) {
-		t.Errorf("%+v %v", p, err)
-	}
-	_, _, err := repo.Find(ctx, "a b")
-	refused(t, err, 2, "branch name")
 }

@@ -55,7 +55,10 @@ func (c *Conflict) Error() string {
 func (c *Conflict) ExitCode() int { return 3 }
 
 // Blocked says that a branch cannot be used for a change, and what is in the way.
-type Blocked struct{ Branch, By string }
+type Blocked struct {
+	Branch, By string
+	use        string // the branch that has the change, "" if none has
+}
 
 func (b *Blocked) Error() string {
 	return fmt.Sprintf("branch %s cannot be used: %s", b.Branch, b.By)

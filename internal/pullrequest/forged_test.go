@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,27 +26,35 @@ func (w world) forge(c pullrequest.Change, base string, files map[string]string)
 		}
 	}
 	digest := sha256.New()
-	for _, path := range []string{archive, registry} { // sorted
+	paths := append(slices.Collect(maps.Keys(c.Files)), c.Clear...)
+	slices.Sort(paths)
+	for _, path := range paths {
 		blob := sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", len(c.Files[path]), c.Files[path]))
 		fmt.Fprintf(digest, "%s\x00%x\n", path, blob)
 	}
 	tip := w.Head(c.Branch())
-	message := fmt.Sprintf("x\n\nAudit-Signer-Operation: %s\nAudit-Signer-Base: %s\nAudit-Signer-Files: %s\nAudit-Signer-Tree: %s\n",
+	message := fmt.Sprintf("x\n\nAudit-Signer-Operation: %s\nAudit-Signer-Base: %s\n"+
+		"Audit-Signer-Files: %s\nAudit-Signer-Tree: %s\n",
 		c.Branch(), base, hex.EncodeToString(digest.Sum(nil)), tip.Tree)
-	commit = w.send("POST", "commits", map[string]any{"message": message, "tree": tip.Tree, "parents": []string{tip.ID}})
-	w.send("PATCH", "refs/heads/"+c.Branch(), map[string]any{"sha": commit})
+	commit = w.send("POST", "git/commits", map[string]any{
+		"message": message, "tree": tip.Tree, "parents": []string{tip.ID},
+	})
+	w.send("PATCH", "git/refs/heads/"+c.Branch(), map[string]any{"sha": commit})
 	return commit
 }
 
-// send talks to the Git Data API as another client, and gives the object's id.
+// send talks to the API as another client, and returns the id of a git object.
 func (w world) send(method, path string, body any) (id string) {
 	w.Helper()
 	text, err := json.Marshal(body)
 	if err != nil {
 		w.Fatal(err)
 	}
-	req, _ := http.NewRequest(method, w.URL()+"/repos/acme/kernel/git/"+path, strings.NewReader(string(text)))
-	for name, value := range map[string]string{"Authorization": "Bearer " + token, "Content-Type": "application/json", "Accept": "application/vnd.github+json", "User-Agent": "mallory"} {
+	req, _ := http.NewRequest(method, w.URL()+"/repos/acme/kernel/"+path, strings.NewReader(string(text)))
+	for name, value := range map[string]string{
+		"Authorization": "Bearer " + token, "Content-Type": "application/json",
+		"Accept": "application/vnd.github+json", "User-Agent": "mallory",
+	} {
 		req.Header.Set(name, value)
 	}
 	res, err := http.DefaultClient.Do(req)
@@ -86,6 +96,12 @@ func TestForgedTrailers(t *testing.T) {
 			}
 			w.forge(c, base, same(c))
 		}, pullrequest.Updated},
+		"a link in place of the folder": {func(w world, c pullrequest.Change) {
+			if _, err := w.CommitLink(c.Branch(), "kernel/tools", "elsewhere", "mallory"); err != nil {
+				t.Fatal(err)
+			}
+			w.forge(c, c.BaseCommit, nil)
+		}, pullrequest.Updated},
 		"a base that is none": {func(w world, c pullrequest.Change) { w.forge(c, strings.Repeat("0", 40), same(c)) }, pullrequest.Updated},
 		// The branch then holds what we would put there; who has is no matter.
 		"the very same": {func(w world, c pullrequest.Change) { w.forge(c, c.BaseCommit, same(c)) }, pullrequest.Unchanged},
@@ -107,45 +123,54 @@ func TestForgedTrailers(t *testing.T) {
 	}
 }
 
-// What stands in a branch is taken over only from commits that touch nothing but
-// the files they may, the newest first, and from none below a stranger's.
+// What an earlier run has left is read at the tip of the branch only, and only if
+// the tip changes nothing but the files that it may. The tip itself is always told.
 func TestEarlier(t *testing.T) {
 	w := newWorld(t, nil)
 	repo, _ := w.open()
 	c := w.change("k1")
-	look := func(want ...string) {
+	look := func(c pullrequest.Change, want string) {
 		t.Helper()
-		versions, tip, err := repo.Earlier(context.Background(), c, registry, 100, registry, archive)
-		var got []string
-		for _, v := range versions {
-			got = append(got, strings.TrimSpace(string(v)))
-		}
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || tip != w.Head(c.Branch()).ID {
-			t.Errorf("%q %v %v, want %q", got, tip, err, want)
+		got, tip, err := repo.Earlier(context.Background(), c, registry, 100, registry, archive)
+		if err != nil || string(got) != want || (got == nil) != (want == "") || tip != w.Head(c.Branch()).ID {
+			t.Errorf("got %q at %q, %v; want %q at %q", got, tip, err, want, w.Head(c.Branch()).ID)
 		}
 	}
-	look()
+	look(c, "") // there is no branch
 	w.ensure(c)
-	look(`["k1"]`)
+	look(c, string(c.Files[registry]))
 	c.Files[registry] = []byte("[2]\n")
 	w.ensure(c)
-	look("[2]", `["k1"]`)
+	look(c, "[2]\n")
 	if _, err := w.CommitFile("main", "README.md", "moved\n", "octocat"); err != nil {
 		t.Fatal(err)
 	}
 	c.BaseCommit = w.Head("main").ID
-	look("[2]", `["k1"]`)
+	look(c, "[2]\n")
 	w.forge(c, c.BaseCommit, map[string]string{registry: "[3]\n"}) // README.md is not main's
-	look()
+	look(c, "")
 	w.forge(c, c.BaseCommit, map[string]string{"README.md": "moved\n"})
-	look("[3]", "[2]", `["k1"]`)
+	look(c, "[3]\n")
 	if _, err := w.CommitFile(c.Branch(), registry, "[4]\n", "ann"); err != nil {
 		t.Fatal(err)
 	}
-	look()
-	c.Key = "orphan"
-	if _, err := w.CommitFile(c.Branch(), registry, "[5]\n", "ann"); err != nil {
+	look(c, "") // nothing is taken from below a person's commit
+
+	orphan := w.change("orphan")
+	if _, err := w.CommitFile(orphan.Branch(), registry, "[5]\n", "ann"); err != nil {
 		t.Fatal(err)
 	}
-	look()
+	look(orphan, "")
+
+	without := w.change("without the file")
+	without.Files = map[string][]byte{archive: []byte("{}\n")}
+	w.ensure(without)
+	look(without, "[]\n") // the base's
+
+	second := under(w.change("k2"), 1)
+	look(second, "")
+	w.ensure(second)
+	look(second, string(second.Files[registry]))
+	second.Name = ""
+	look(second, "") // each name has a branch of its own
 }

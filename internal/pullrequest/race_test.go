@@ -2,7 +2,9 @@ package pullrequest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -112,10 +114,15 @@ func TestABranchThatNeverSettles(t *testing.T) {
 
 func TestFindPicksTheRightOne(t *testing.T) {
 	const ours, fork = `"repo":{"full_name":"Acme/Kernel"}`, `"repo":{"full_name":"mallory/kernel"}`
-	pull := func(number int, state, merged, repo string) string {
-		return fmt.Sprintf(`{"number":%d,"state":%q,"merged_at":%s,"head":{"ref":"topic",%s}}`, number, state, merged, repo)
-	}
 	w := newWorld(t, nil)
+	change := w.change("k1")
+	topic := change.Branch()
+	pull := func(number int, state, merged, repo string) string {
+		return fmt.Sprintf(`{"number":%d,"state":%q,"merged_at":%s,"head":{"ref":%q,%s},"base":{"ref":"main"}}`,
+			number, state, merged, topic, repo)
+	}
+	other := func(pull string) string { return strings.Replace(pull, topic, "other", 1) }
+	toRelease := func(pull string) string { return strings.Replace(pull, `"main"`, `"release"`, 1) }
 	const never, then = "null", `"2026-03-01T12:00:00Z"`
 	for name, c := range map[string]struct {
 		pages []string
@@ -124,15 +131,23 @@ func TestFindPicksTheRightOne(t *testing.T) {
 	}{
 		"a fork's branch of the same name": {[]string{pull(1, "open", never, fork)}, 0, ""},
 		"a fork that is deleted":           {[]string{pull(1, "open", never, `"repo":null`)}, 0, ""},
-		"another branch":                   {[]string{strings.Replace(pull(1, "open", never, ours), "topic", "other", 1)}, 0, ""},
-		"an open one first":                {[]string{pull(3, "closed", then, ours) + "," + pull(2, "open", never, ours) + "," + pull(4, "closed", never, ours)}, 2, pullrequest.Proposed},
-		"a merged one next":                {[]string{pull(3, "closed", never, ours) + "," + pull(2, "closed", then, ours)}, 2, pullrequest.Merged},
-		"the latest of equals":             {[]string{pull(2, "closed", never, ours) + "," + pull(3, "closed", never, ours)}, 3, pullrequest.Closed},
-		"on the second page":               {[]string{pull(2, "closed", never, ours), pull(1, "open", never, ours)}, 1, pullrequest.Proposed},
+		"another branch":                   {[]string{other(pull(1, "open", never, ours))}, 0, ""},
+		"an open one into another base":    {[]string{toRelease(pull(1, "open", never, ours))}, 0, ""},
+		"a merged one into another base":   {[]string{toRelease(pull(1, "closed", then, ours))}, 0, ""},
+		"one into each base": {[]string{
+			toRelease(pull(2, "open", never, ours)) + "," + pull(1, "closed", never, ours),
+		}, 1, pullrequest.Closed},
+		"an open one first":    {[]string{pull(3, "closed", then, ours) + "," + pull(2, "open", never, ours) + "," + pull(4, "closed", never, ours)}, 2, pullrequest.Proposed},
+		"a merged one next":    {[]string{pull(3, "closed", never, ours) + "," + pull(2, "closed", then, ours)}, 2, pullrequest.Merged},
+		"the latest of equals": {[]string{pull(2, "closed", never, ours) + "," + pull(3, "closed", never, ours)}, 3, pullrequest.Closed},
+		"on the second page":   {[]string{pull(2, "closed", never, ours), pull(1, "open", never, ours)}, 1, pullrequest.Proposed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := 0
 			w.SetFault(func(r *http.Request, _ int) *githubtest.Fault {
+				if n == len(c.pages) {
+					return nil // the other names have none
+				}
 				n++
 				f := &githubtest.Fault{Status: 200, Body: "[" + c.pages[n-1] + "]", Header: http.Header{}}
 				if n < len(c.pages) {
@@ -141,9 +156,9 @@ func TestFindPicksTheRightOne(t *testing.T) {
 				return f
 			})
 			repo, _ := w.open()
-			p, found, err := repo.Find(context.Background(), "topic")
+			p, found, err := repo.Find(context.Background(), change)
 			if err != nil || found != (c.want != 0) || p.Number != c.want || p.State != c.state {
-				t.Errorf("%+v %v %v", p, found, err)
+				t.Errorf("got #%d %q, found %v, %v; want #%d %q", p.Number, p.State, found, err, c.want, c.state)
 			}
 		})
 	}
@@ -183,7 +198,7 @@ func TestEnsureInParallelUnderFaults(t *testing.T) {
 
 // A run whose files another run of the same step has overtaken does not put its
 // own in their place, but proposes the same as that one.
-func TestAnew(t *testing.T) {
+func TestProposeAfterAFasterRun(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, nil)
 	c := w.change("k1")
@@ -195,36 +210,55 @@ func TestAnew(t *testing.T) {
 	}))
 	repo, naps := w.open()
 	turns := 0
-	var p pullrequest.Proposal
-	err := repo.Anew(ctx, c.Branch(), func() (err error) {
+	p, used, err := repo.Propose(ctx, c, func(c pullrequest.Change) (pullrequest.Change, error) {
 		turns++
-		text, tip, found, err := repo.ReadBranchFile(ctx, c.Branch(), registry, 1<<20)
-		if err != nil {
-			return err
-		}
-		if c.Tip = tip; found {
+		text, tip, err := repo.Earlier(ctx, c, registry, 1<<20, registry, archive)
+		if c.Tip = tip; text != nil {
 			c.Files = map[string][]byte{registry: text, archive: c.Files[archive]}
 		}
-		p, err = repo.Ensure(ctx, c)
-		return err
+		return c, err
 	})
-	if err != nil || turns != 2 || p.State != pullrequest.Unchanged || p.Number != 1 {
-		t.Errorf("%d turns, slept %v: %+v, %v", turns, naps.all, p, err)
+	if err != nil || turns != 2 || p.State != pullrequest.Unchanged || p.Number != 1 || used.Name != "" {
+		t.Errorf("got %d turns, slept %v: %+v, name %q, %v; want two turns and #1 unchanged",
+			turns, naps.all, p, used.Name, err)
 	}
 	if text, _ := w.File(c.Branch(), registry); text != string(theirs) || len(w.Head(c.Branch()).Parents) != 1 {
-		t.Errorf("the branch holds %q", text)
+		t.Errorf("the branch holds %q, want %q", text, theirs)
 	}
+	c.Files[registry] = theirs
 	w.settled(c)
+}
 
-	// It ends, whatever the others do, and other errors end it at once.
-	turns = 0
-	err = repo.Anew(ctx, c.Branch(), func() error { turns++; return &pullrequest.Conflict{Branch: c.Branch()} })
-	if refused(t, err, 3, "someone else was faster"); turns != 5 {
-		t.Errorf("%d turns", turns)
+// A step is taken again for a lost race on the branch of the change, five times in
+// all. Any other error ends it at once.
+func TestProposeEndsWithTheErrorOfItsStep(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.change("k1")
+	for name, step := range map[string]struct {
+		err   error
+		turns int
+		words string
+	}{
+		"a race for the branch": {&pullrequest.Conflict{Branch: c.Branch()}, 5, "someone else was faster"},
+		"a race for the base":   {&pullrequest.Conflict{Branch: "main"}, 1, "branch main"},
+		"another error":         {io.ErrUnexpectedEOF, 1, "unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo, naps := w.open()
+			turns := 0
+			p, _, err := repo.Propose(context.Background(), c, func(c pullrequest.Change) (pullrequest.Change, error) {
+				turns++
+				return c, step.err
+			})
+			if !errors.Is(err, step.err) || !strings.Contains(err.Error(), step.words) || p.Number != 0 {
+				t.Errorf("got %+v, %v; want %v", p, err, step.err)
+			}
+			if turns != step.turns || len(naps.all) != step.turns-1 {
+				t.Errorf("got %d turns and pauses %v, want %d turns", turns, naps.all, step.turns)
+			}
+		})
 	}
-	turns = 0
-	err = repo.Anew(ctx, c.Branch(), func() error { turns++; return &pullrequest.Conflict{Branch: "main"} })
-	if refused(t, err, 3, "branch main"); turns != 1 {
-		t.Errorf("%d turns", turns)
+	if n := w.Writes(); n != 0 {
+		t.Errorf("got %d writes, want none", n)
 	}
 }

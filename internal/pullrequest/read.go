@@ -137,9 +137,9 @@ func (r *Repo) FirstParents(ctx context.Context, commit string, until time.Time,
 
 // Link reports whether something else than a folder is at a path: a symbolic link,
 // a submodule or a file.
-func (r *Repo) Link(ctx context.Context, commit, path string) (what string, is bool) {
+func (r *Repo) Link(ctx context.Context, commit, path string) (bool, error) {
 	e, found, err := r.lookup(ctx, commit, path)
-	return e.kind(), err == nil && found && !e.folder()
+	return err == nil && found && !e.folder(), err
 }
 
 // ReadDir returns the names of what a folder of a commit holds, sorted, without

@@ -2,10 +2,12 @@ package pullrequest_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -307,4 +309,97 @@ func TestHistory(t *testing.T) {
 	refused(t, err, 2, "is refused")
 	_, err = repo.History(ctx, strings.Repeat("0", 40), "README.md", noon, 9)
 	refused(t, err, 3, "cannot read the history of README.md")
+}
+
+// First parents are followed down to a time, through merges, as far as a limit. More
+// than that is none at all.
+func TestFirstParents(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 2 { // a commit, and a merge of a branch of two
+		w.push("main", "README.md", fmt.Sprint(i))
+		c := w.change(fmt.Sprint("k", i))
+		p := w.ensure(c)
+		c.Files[registry] = []byte("[]\n\n")
+		w.ensure(c)
+		if _, err := w.Merge(p.Number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type ancestor = pullrequest.Ancestor
+	var all []ancestor
+	for line := range strings.Lines(w.git("log", "--first-parent", "--format=%H %cI", "main")) {
+		id, moment, _ := strings.Cut(strings.TrimSpace(line), " ")
+		at, err := time.Parse(time.RFC3339, moment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, ancestor{ID: id, At: at.UTC()})
+	}
+	if len(all) != 5 {
+		t.Fatalf("got %d commits on main, want 5", len(all))
+	}
+	long := noon.Add(-time.Hour)
+	for name, tc := range map[string]struct {
+		from  int
+		until time.Time
+		limit int
+		want  []ancestor
+	}{
+		"to the root":                  {0, long, 50, all},
+		"from a commit on the way":     {1, long, 50, all[1:]},
+		"from the root":                {4, long, 50, all[4:]},
+		"until the time of a merge":    {0, all[2].At, 50, all[:3]},
+		"until just after a merge":     {0, all[2].At.Add(time.Nanosecond), 50, all[:3]},
+		"until just before a merge":    {0, all[2].At.Add(-time.Nanosecond), 50, all[:4]},
+		"until the time of the commit": {0, all[0].At, 50, all[:1]},
+		"until later than the commit":  {0, all[0].At.Add(time.Hour), 50, all[:1]},
+		"as many as the limit":         {0, long, 5, all},
+		"one more than the limit":      {0, long, 4, nil},
+		"within the limit by the time": {0, all[1].At, 2, all[:2]},
+		"beyond the limit":             {0, all[1].At, 1, nil},
+		"no limit at all":              {0, all[0].At, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo, _ := w.open()
+			got, err := repo.FirstParents(context.Background(), all[tc.from].ID, tc.until, tc.limit)
+			if err != nil || !slices.EqualFunc(got, tc.want, sameAncestor) {
+				t.Errorf("got %v, %v; want %v", got, err, tc.want)
+			}
+		})
+	}
+	repo, _ := w.open()
+	_, err := repo.FirstParents(context.Background(), strings.Repeat("0", 40), long, 50)
+	refused(t, err, 3, "cannot read the history of 000000000000")
+}
+
+func sameAncestor(a, b pullrequest.Ancestor) bool { return a.ID == b.ID && a.At.Equal(b.At) }
+
+// A merged branch counts on GitHub's page of a hundred commits: what is not on the
+// first page is not looked for.
+func TestFirstParentsBeyondThePage(t *testing.T) {
+	w := newWorld(t, nil)
+	root := w.Head("main").ID
+	w.git("update-ref", "refs/heads/side", root)
+	var sides []string
+	for i := range 99 {
+		sides = append(sides, w.push("side", "side.txt", fmt.Sprint(i)))
+	}
+	for _, tc := range []struct {
+		commits int // of the side branch that is merged
+		want    int // first parents that are found
+	}{{98, 2}, {99, 0}} {
+		side := sides[tc.commits-1]
+		merge := w.send("POST", "git/commits", map[string]any{
+			"message": "Merge", "tree": w.git("rev-parse", side+"^{tree}"), "parents": []string{root, side},
+		})
+		repo, _ := w.open()
+		line, err := repo.FirstParents(context.Background(), merge, noon.Add(-time.Hour), 50)
+		if err != nil || len(line) != tc.want || tc.want == 2 && (line[0].ID != merge || line[1].ID != root) {
+			t.Errorf("%d commits: got %v, %v; want %d", tc.commits, line, err, tc.want)
+		}
+	}
+	requests := w.Requests()
+	if last := requests[len(requests)-1]; !strings.Contains(last.Query, "per_page=100") {
+		t.Errorf("got query %q, want a hundred commits", last.Query)
+	}
 }

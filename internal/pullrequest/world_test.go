@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -113,6 +114,69 @@ func (w world) ensure(c pullrequest.Change) pullrequest.Proposal {
 	return p
 }
 
+// ensureBlocked runs Ensure and wants a *Blocked that says words, and no write.
+func (w world) ensureBlocked(c pullrequest.Change, words ...string) {
+	w.Helper()
+	repo, _ := w.open()
+	n := w.writes(func() {
+		p, err := repo.Ensure(context.Background(), c)
+		refused(w.T, err, 3, append(words, "branch "+c.Branch()+" cannot be used")...)
+		if b, is := errors.AsType[*pullrequest.Blocked](err); !is || b.Branch != c.Branch() || p.Number != 0 {
+			w.Errorf("got %+v and %#v, want a *Blocked of %s", p, err, c.Branch())
+		}
+	})
+	if n != 0 {
+		w.Errorf("got %d writes, want none", n)
+	}
+}
+
+// git runs git on GitHub's own copy of the repository.
+func (w world) git(args ...string) string {
+	w.Helper()
+	who := []string{"--git-dir", w.RepoDir(), "-c", "user.name=ann", "-c", "user.email=a@b"}
+	out, err := exec.Command("git", append(who, args...)...).CombinedOutput()
+	if err != nil {
+		w.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// push lets a person commit a file to a branch, which is made if it is missing.
+func (w world) push(branch, path, text string) (commit string) {
+	w.Helper()
+	commit, err := w.CommitFile(branch, path, text, "ann")
+	if err != nil {
+		w.Fatal(err)
+	}
+	return commit
+}
+
+// deleteBranch lets a person delete a branch.
+func (w world) deleteBranch(branch string) {
+	w.Helper()
+	w.git("update-ref", "-d", "refs/heads/"+branch)
+}
+
+// openPull lets a person open a pull request between two branches.
+func (w world) openPull(head, base string) (number int) {
+	w.Helper()
+	w.send("POST", "pulls", map[string]any{"title": "by a person", "head": head, "base": base})
+	return len(w.Pulls())
+}
+
+// closePullsInto lets a person close the open pull requests into a branch.
+func (w world) closePullsInto(base string) {
+	w.Helper()
+	for _, p := range w.Pulls() {
+		if p.State != "open" || p.Base != base {
+			continue
+		}
+		if err := w.ClosePull(p.Number); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
 // writes counts the writes that f makes.
 func (w world) writes(f func()) int {
 	before := w.Writes()
@@ -136,7 +200,7 @@ func (w world) settled(c pullrequest.Change) {
 	w.Helper()
 	w.single(c.Branch())
 	repo, _ := w.open()
-	found, _, err := repo.Find(context.Background(), c.Branch())
+	found, _, err := repo.Find(context.Background(), c)
 	if err != nil {
 		w.Fatal(err)
 	}

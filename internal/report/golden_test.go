@@ -12,6 +12,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
 
@@ -38,44 +39,57 @@ func texts(t *testing.T) map[string]string {
 		{Rule: "lossy-number", Severity: finding.Warning, Position: 9, EventID: "<img src=x> | `x`", Message: "@everyone: see #12 at https://evil.example | GH-12 **now**"},
 		{Rule: "fork", Severity: finding.Note, Position: 3, Message: "excepted by review"},
 	}
-	record := rotation.Record{
-		Version: 1, ID: "rotate-v2-fb04dcb6", CreatedAt: noon, Actor: "release-captain", Reason: "the yearly rotation, see <incident> #12",
-		Outgoing:   &rotation.Signer{ID: "v1", Algorithm: "rsa-sha256", Fingerprint: strings.Repeat("01", 32), KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/1"},
-		Incoming:   rotation.Signer{ID: "v2", Algorithm: "ed25519", Fingerprint: strings.Repeat("23", 32), KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/2"},
-		Possession: &pubkey.Possession{}, Policy: rotation.Policy{Overlap: rotation.Duration(48 * time.Hour), Propagation: rotation.Duration(5 * time.Minute)},
+	by := func(at time.Time, actor, reason string) record.By {
+		return record.By{At: at, Actor: actor, Reason: reason}
 	}
-	gates := func(states ...rotation.GateState) []rotation.Gate {
-		var all []rotation.Gate
+	captain := by(noon, "release-captain", "the yearly rotation, see <incident> #12")
+	v1 := record.Signer{ID: "v1", Algorithm: "rsa-sha256", Fingerprint: strings.Repeat("01", 32), KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/1"}
+	v2 := record.Signer{ID: "v2", Algorithm: "ed25519", Fingerprint: strings.Repeat("23", 32), KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/2"}
+	mac := record.Signer{ID: "v1", Algorithm: "hmac-sha256", KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/3"}
+	policy := record.Policy{Overlap: record.Duration(48 * time.Hour), Propagation: record.Duration(5 * time.Minute)}
+	standby := &record.Open{By: captain, Signer: v2, Policy: policy, Possession: &pubkey.Possession{}}
+	open := &record.Open{By: captain, Signer: v2, Replaces: &v1, Policy: policy, Possession: &pubkey.Possession{}}
+	of := func(moves ...record.Move) record.Record { return record.Record{ID: "rotate-v2-fb04dcb6", Moves: moves} }
+	rotated := of(open)
+	gates := func(states ...record.GateState) []record.Gate {
+		var all []record.Gate
 		for i, s := range states {
-			all = append(all, rotation.Gate{ID: "G" + string(rune('1'+i)), Name: "gate " + string(rune('1'+i)), State: s, Detail: "because of " + string(s)})
+			all = append(all, record.Gate{ID: "G" + string(rune('1'+i)), Name: "gate " + string(rune('1'+i)), State: s, Detail: "because of " + string(s)})
 		}
 		return all
 	}
-	waiting := NewStatus(record, rotation.Assessment{Phase: rotation.Retiring, Gates: gates(rotation.Waiting, rotation.Passed, rotation.Waiting, rotation.Off, rotation.Unproven)})
-	against := NewStatus(record, rotation.Assessment{Phase: rotation.Active, Gates: gates(rotation.Waiting, rotation.Against, rotation.Waiting)})
-	unproven := NewStatus(record, rotation.Assessment{Phase: rotation.Active, Gates: gates(rotation.Passed, rotation.Passed, rotation.Waiting, rotation.Unproven)})
-	ready := NewStatus(record, rotation.Assessment{Phase: rotation.Finalizable, Gates: gates(rotation.Passed, rotation.Passed, rotation.Passed, rotation.Off)})
+	status := func(phase record.Phase, states ...record.GateState) Status {
+		return NewStatus(rotated, rotation.Assessment{Phase: phase, Gates: gates(states...)})
+	}
+	waiting := status(rotation.Retiring, record.Waiting, record.Passed, record.Waiting, record.Off, record.Unproven)
+	against := status(rotation.Active, record.Waiting, record.Against, record.Waiting)
+	unproven := status(rotation.Active, record.Passed, record.Passed, record.Waiting, record.Unproven)
+	ready := status(rotation.Finalizable, record.Passed, record.Passed, record.Passed, record.Off)
 	ready.PullRequest, ready.Next = "https://github.com/acme/kernel/pull/2", "The pull request is open: review and merge it."
-	over := NewStatus(record, rotation.Assessment{Phase: rotation.RolledBack})
+	over := status(record.RolledBackPhase)
 
-	settings := rotation.DeploySettings(record.Incoming)
-	add := Proposal{Record: record, BaseCommit: strings.Repeat("4", 40), RegistryBefore: strings.Repeat("45", 32), RegistryAfter: strings.Repeat("67", 32),
+	settings := rotation.DeploySettings(v2)
+	add := Proposal{Record: rotated, BaseCommit: strings.Repeat("4", 40), RegistryBefore: strings.Repeat("45", 32), RegistryAfter: strings.Repeat("67", 32),
 		Settings: settings, Contacts: []string{"on-call", "security@example.com"}, RunURL: "https://github.com/acme/kernel/actions/runs/77"}
-	first := add
-	first.Record.Outgoing, first.Record.Possession, first.RunURL = nil, nil, ""
-	first.Record.Incoming = rotation.Signer{ID: "v1", Algorithm: "hmac-sha256", KMSKeyARN: "arn:aws:kms:eu-west-1:111122223333:key/3"}
-	short := add
-	short.Record.Policy = rotation.Policy{Overlap: rotation.Duration(time.Hour), ShortAllowed: true}
-	retire := add
-	retire.Record.Retirement = &rotation.Retirement{EvaluatedAt: later, Boundary: rotation.Mark{Position: 1216, Digest: digest}, Evidence: rotation.Evidence{Events: 1236, Head: head}, Gates: ready.Gates}
-	back := add
-	back.Record.Rollback = &rotation.Rollback{Reason: "the new key is refused, fixes #3"}
-	back.Settings, back.Verdict = rotation.SettingsBack(*record.Outgoing), "signer v1 never left the registry: deploy its settings again"
-	burnt := add
-	burnt.Record.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key stood in a log", Mode: rotation.ModeCompromise, Compromised: record.Outgoing, Boundary: &rotation.Mark{Position: 1200, Digest: digest}}
-	burnt.Settings, burnt.Deploy = settings, record.Incoming.ID
-	mac := burnt
-	mac.Record.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the role was taken", Mode: rotation.ModeCompromise, Compromised: &first.Record.Incoming, Boundary: burnt.Record.Rollback.Boundary}
+	first := with(add, of(&record.Open{By: captain, Signer: mac, Policy: policy}))
+	first.RunURL = ""
+	short := with(add, of(&record.Open{By: captain, Signer: v2, Replaces: &v1, Possession: &pubkey.Possession{},
+		Policy: record.Policy{Overlap: record.Duration(time.Hour), ShortAllowed: true}}))
+	promote := with(add, of(standby, &record.Promote{By: by(later, "on-call", "v1 is worn out"), Signer: v2, Replaces: v1, Policy: policy}))
+	promote.RegistryAfter = promote.RegistryBefore
+	retire := with(add, of(open, &record.Retire{By: by(later, "audit-signer[bot]", captain.Reason), Signer: v1,
+		Boundary: record.Mark{Position: 1216, Digest: digest}, Evidence: record.Evidence{Events: 1236, Head: head}, Gates: ready.Gates}))
+	back := with(add, of(open, &record.RollBack{By: by(later, "on-call", "the new key is refused, fixes #3"), Signer: v1}))
+	back.Settings, back.Deploy, back.Verdict = rotation.SettingsBack(v1), "v1", "signer v1 never left the registry: deploy its settings again"
+	withdraw := with(back, of(open, &record.Withdraw{By: by(later, "on-call", "nobody needs it"), Signer: v2}))
+	withdraw.Verdict += "; signer v2 has signed 0 events and is withdrawn"
+	stolen := func(s record.Signer, why string) Proposal {
+		boundary := record.Mark{Position: 1200, Digest: digest}
+		p := with(add, record.Record{ID: record.CompromiseID(s.ID), Moves: []record.Move{
+			&record.Compromise{By: by(later, "on-call", why), Signer: s, Boundary: boundary}}})
+		p.Settings, p.Deploy = settings, "v2"
+		return p
+	}
 
 	trusting := []finding.Finding{{Rule: "stale-verifier", Severity: finding.Error, Message: "verifier https://v.example does not serve the published files"}}
 
@@ -101,10 +115,12 @@ func texts(t *testing.T) map[string]string {
 		"add-signer":       AddSigner(add),
 		"add-first-signer": AddSigner(first),
 		"add-short":        AddSigner(short),
+		"promote-signer":   AddSigner(promote),
 		"finalize":         Finalize(retire),
 		"rollback":         Rollback(back),
-		"compromise":       Compromise(burnt, bad[:1], 1, ""),
-		"compromise-mac":   Compromise(mac, nil, 0, ""),
+		"withdraw":         Rollback(withdraw),
+		"compromise":       Compromise(stolen(v1, "the key stood in a log"), bad[:1], 1, ""),
+		"compromise-mac":   Compromise(stolen(mac, "the role was taken"), nil, 0, ""),
 		"closed":           Closed(bad[:1]),
 		"registry-sound":   Registry(nil, 2, 1, head, strings.Repeat("1", 40), strings.Repeat("2", 40)),
 		"registry-refused": Registry([]finding.Finding{{Rule: "key-changed", Severity: finding.Error, File: "kernel/tools/signers.json", Line: 3, Col: 5, Message: "the key changes"}}, 2, 0, "", "", ""),

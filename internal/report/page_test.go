@@ -16,6 +16,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 )
@@ -60,19 +61,24 @@ func evidences(t *testing.T) map[string]Evidence {
 	}
 	origin := Origin{"release-captain", "acme/kernel", strings.Repeat("4", 40), "https://github.com/acme/kernel/actions/runs/77"}
 	inputs := []Input{{Name: "database-url", Secret: "INPUT_DATABASE_URL"}, {Name: "table", Value: "public.audit events"}, {Name: "checkpoint-path", Value: "checkpoint.json"}, {Name: "html-path", Value: "evidence.html"}}
-	record := rotation.Record{
-		Version: 1, ID: "rotate-audit-2027-fb04dcb6", CreatedAt: noon, Actor: "release-captain", Reason: "the yearly rotation, see <incident> #12", RunURL: origin.RunURL,
-		Outgoing: &rotation.Signer{ID: "audit-2026", Algorithm: "hmac-sha256", KMSKeyARN: oldARN},
-		Incoming: rotation.Signer{ID: "audit-2027", Algorithm: "ed25519", Fingerprint: strings.Repeat("23", 32), KMSKeyARN: newARN},
-		Policy:   rotation.Policy{Overlap: rotation.Duration(48 * time.Hour)},
+	old := record.Signer{ID: "audit-2026", Algorithm: "hmac-sha256", KMSKeyARN: oldARN}
+	fresh := record.Signer{ID: "audit-2027", Algorithm: "ed25519", Fingerprint: strings.Repeat("23", 32), KMSKeyARN: newARN}
+	by := func(at time.Time, actor, reason string) record.By {
+		return record.By{At: at, Actor: actor, Reason: reason, RunURL: origin.RunURL}
 	}
-	gates := []rotation.Gate{
-		{ID: "G1", Name: "the overlap has passed", State: rotation.Passed, Detail: "48h0m0s since 2026-03-01 12:00:00 UTC"},
-		{ID: "G2", Name: "the outgoing signer is quiet, the incoming one signs", State: rotation.Passed, Detail: "last event by audit-2026 at position 1216"},
-		{ID: "G3", Name: "the chain verifies after the merge", State: rotation.Passed, Detail: "12360 events"},
-		{ID: "G5", Name: "KMS: the old key is quiet, the new one is seen", State: rotation.Off, Detail: "switched off by cloudtrail: off"},
+	open := &record.Open{By: by(noon, "release-captain", "the yearly rotation, see <incident> #12"), Signer: fresh, Replaces: &old,
+		Policy: record.Policy{Overlap: record.Duration(48 * time.Hour)}}
+	of := func(moves ...record.Move) record.Record {
+		return record.Record{ID: "rotate-audit-2027-fb04dcb6", Moves: moves}
 	}
-	status := NewStatus(record, rotation.Assessment{Phase: rotation.Finalizable, Gates: gates, Boundary: rotation.Mark{Position: 1216, Digest: digest}})
+	boundary := record.Mark{Position: 1216, Digest: digest}
+	gates := []record.Gate{
+		{ID: "G1", Name: "the overlap has passed", State: record.Passed, Detail: "48h0m0s since 2026-03-01 12:00:00 UTC"},
+		{ID: "G2", Name: "the outgoing signer is quiet, the incoming one signs", State: record.Passed, Detail: "last event by audit-2026 at position 1216"},
+		{ID: "G3", Name: "the chain verifies after the merge", State: record.Passed, Detail: "12360 events"},
+		{ID: "G5", Name: "KMS: the old key is quiet, the new one is seen", State: record.Off, Detail: "switched off by cloudtrail: off"},
+	}
+	status := NewStatus(of(open), rotation.Assessment{Phase: rotation.Finalizable, Gates: gates, Boundary: boundary})
 	status.PullRequest, status.Next = "https://github.com/acme/kernel/pull/2", "The pull request is open: review and merge it."
 
 	tampered := *verified
@@ -98,9 +104,16 @@ func evidences(t *testing.T) map[string]Evidence {
 		compromised.Findings = append(compromised.Findings, finding.Finding{Rule: "retired-signer-used", Severity: finding.Error, Position: int64(1300 + 45*n), EventID: fmt.Sprintf("e-%d", 1300+45*n), Message: "signed by the compromised signer audit-2026 beyond its boundary, position 1216"})
 	}
 	compromised.FindingsTotal, compromised.ByRule = 105, map[string]int64{"retired-signer-used": 104, "unknown-signer": 1}
-	burntRecord := record
-	burntRecord.Rollback = &rotation.Rollback{At: later, Actor: "on-call", Reason: "the key leaked", Mode: rotation.ModeCompromise, Compromised: record.Outgoing, Boundary: &rotation.Mark{Position: 1216, Digest: digest}}
-	burntRecord.Possession, burntRecord.PullRequest = &pubkey.Possession{}, 1
+	declared := record.Record{ID: record.CompromiseID(old.ID), Moves: []record.Move{
+		&record.Compromise{By: by(later, "on-call", "the key leaked"), Signer: old, Boundary: boundary}}}
+
+	proven := *open
+	proven.Possession = &pubkey.Possession{}
+	retired := of(&proven, &record.Retire{By: by(later, "audit-signer[bot]", open.Reason), Signer: old, Boundary: boundary, Gates: gates, PublishedIn: 1,
+		Cutover: record.Cutover{Position: 1177}, Evidence: record.Evidence{Events: 12360, Head: head, RegistrySHA256: f.Registry.SHA256()}})
+	rolledBack := of(append(slices.Clone(retired.Moves), &record.RollBack{By: by(later, "on-call", "the new key is refused"), Signer: old})...)
+	withdrawn := of(&proven, &record.Withdraw{By: by(later, "on-call", "nobody needs it"), Signer: fresh})
+	rolledBack.ID, withdrawn.ID = "rotate-audit-2028-0a1b2c3d", "rotate-audit-2029-0a1b2c3d"
 
 	resumed := *verified
 	resumed.Resumed = &chain.Resumption{From: "12000:" + head, New: 360, FullAt: "2026-03-02T04:23:00Z"}
@@ -113,9 +126,14 @@ func evidences(t *testing.T) map[string]Evidence {
 		"verified":    {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},
 		"rotate":      {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs, Rotations: []Status{status}},
 		"tampered":    {Chain: &tampered, Registry: f.Registry, Archive: f.Archive, Origin: origin, Inputs: inputs},
-		"compromised": {Chain: &compromised, Registry: burnt.Registry, Archive: burnt.Archive, Origin: origin, Rotations: []Status{NewStatus(burntRecord, rotation.Assessment{Phase: rotation.Compromised})}},
-		"empty":       {Chain: &chain.Report{Verdict: chain.Undetermined}},
-		"nothing":     {},
+		"compromised": {Chain: &compromised, Registry: burnt.Registry, Archive: burnt.Archive, Origin: origin, Rotations: []Status{NewStatus(declared, rotation.Assessment{Phase: record.CompromisedPhase})}},
+		"over": {Chain: verified, Registry: f.Registry, Archive: f.Archive, Origin: origin, Rotations: []Status{
+			NewStatus(retired, rotation.Assessment{Phase: record.Archived}),
+			NewStatus(rolledBack, rotation.Assessment{Phase: record.RolledBackPhase}),
+			NewStatus(withdrawn, rotation.Assessment{Phase: record.WithdrawnPhase}),
+		}},
+		"empty":   {Chain: &chain.Report{Verdict: chain.Undetermined}},
+		"nothing": {},
 		"drill": {Chain: verified, Registry: f.Registry, Archive: f.Archive, Files: []File{{"report-after.json", "the report of the last verification"}}, Rehearsal: &Rehearsal{Took: "12.3s", Parts: []Part{
 			{"Publish the new signer", []Step{{true, "0.2s", "add-signer: new key, pull request", "#1"}, {true, "0.3s", "guard-deploy refuses: not published yet", ""}}},
 		}}},
@@ -298,16 +316,18 @@ func elementNames(all []element) []string {
 // hostilePage has one text wherever a page shows text that is not ours.
 func hostilePage(bad string) Evidence {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	rec := rotation.Record{ID: bad, Actor: bad, Reason: bad, CreatedAt: at, Outgoing: &rotation.Signer{ID: bad, Fingerprint: bad}, Incoming: rotation.Signer{ID: bad, KMSKeyARN: bad, Fingerprint: bad, Algorithm: "x"},
-		RunURL: bad, Rollback: &rotation.Rollback{Actor: bad, Reason: bad, Mode: bad, Compromised: &rotation.Signer{ID: bad, Fingerprint: bad}, Boundary: &rotation.Mark{}, Retirement: &rotation.Retirement{Evidence: rotation.Evidence{Head: bad, RegistrySHA256: bad}}}}
-	s := NewStatus(rec, rotation.Assessment{Phase: rotation.Phase(bad), Gates: []rotation.Gate{{ID: bad, Name: bad, State: rotation.GateState(bad), Detail: bad}}})
+	open, promote, retire, withdraw, rollBack, compromise := hostileMoves(bad)
+	of := func(moves ...record.Move) Status {
+		return NewStatus(record.Record{ID: bad, Moves: moves}, rotation.Assessment{Phase: record.Phase(bad)})
+	}
+	s := NewStatus(record.Record{ID: bad, Moves: []record.Move{open}}, rotation.Assessment{Phase: record.Phase(bad), Gates: retire.(*record.Retire).Gates})
 	s.PullRequest, s.Next = bad, bad
 	return Evidence{
 		Chain: &chain.Report{Verdict: chain.Failed, Events: 2, Length: 2, Genesis: bad, Head: bad, RegistrySHA256: bad, ArchiveSHA256: bad, ToolVersion: bad, Duration: bad, StartedAt: at,
 			Signers: map[string]chain.SignerUse{bad: {Events: 1, FirstPosition: 1, LastPosition: 1, State: bad, Entry: "y" + bad}}, Checkpoint: chain.CheckpointRange{From: "1:" + bad, To: bad},
 			Findings: []finding.Finding{{Rule: "x" + bad, Severity: finding.Error, Position: 1, EventID: bad, Message: bad}}, FindingsTotal: 1, UnauthenticatedColumns: []string{bad}, Source: map[string]any{"file": bad}},
 		Registry: &registry.Registry{}, Archive: &registry.Archive{Name: bad, Retired: []registry.Retired{{Signer: registry.Signer{ID: bad}, State: registry.State(bad), Reason: bad, Rotation: bad}}},
-		Rotations: []Status{s}, Origin: Origin{bad, bad, bad, bad}, Inputs: []Input{{Name: "table", Value: bad}, {Name: "database-url", Secret: bad}},
+		Rotations: []Status{s, of(open, promote), of(open, retire, rollBack), of(open, withdraw), of(compromise)}, Origin: Origin{bad, bad, bad, bad}, Inputs: []Input{{Name: "table", Value: bad}, {Name: "database-url", Secret: bad}},
 		Files: []File{{"file", bad}}, Rehearsal: &Rehearsal{Took: bad, Failed: bad, Parts: []Part{{bad, []Step{{true, bad, bad, bad}}}}},
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
+	"github.com/agent-manager/audit-signer-rotation/internal/pubkey"
+	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 	"github.com/agent-manager/audit-signer-rotation/schemas"
 )
@@ -18,32 +20,50 @@ var hostile = []string{
 	"`code`", "``", "line\nbreak", "\x1b[31mred", "\u202eright to left", "\u200bzero width", "![img](x)", "# head", "~~~", "$x$", "&lt;", "\xff\xfe", strings.Repeat("x", 5000),
 }
 
-func with(p Proposal, r rotation.Record) Proposal {
+func with(p Proposal, r record.Record) Proposal {
 	p.Record = r
 	return p
 }
 
+// hostileMoves has one move of each kind, with one text wherever it has a text.
+func hostileMoves(bad string) (open, promote, retire, withdraw, rollBack, compromise record.Move) {
+	by := record.By{At: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Actor: bad, Reason: bad, RunURL: bad}
+	s := record.Signer{ID: bad, Algorithm: pubkey.Algorithm(bad), Fingerprint: bad, KMSKeyARN: bad}
+	proof := &pubkey.Possession{Challenge: bad, Digest: bad, Signature: bad}
+	return &record.Open{By: by, Signer: s, Replaces: &s, Possession: proof},
+		&record.Promote{By: by, Signer: s, Replaces: s},
+		&record.Retire{By: by, Signer: s, PublishedIn: 1,
+			Gates:    []record.Gate{{ID: bad, Name: bad, State: record.GateState(bad), Detail: bad}},
+			Evidence: record.Evidence{Events: 1, Head: bad, RegistrySHA256: bad, ArchiveSHA256: bad, Checkpoint: bad, ReportSHA256: bad}},
+		&record.Withdraw{By: by, Signer: s},
+		&record.RollBack{By: by, Signer: s, Window: &record.Window{Events: 1}},
+		&record.Compromise{By: by, Signer: s}
+}
+
 // Nothing that is put into a text can act as more than text.
 func TestHostileTexts(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, bad := range hostile {
-		rec := rotation.Record{ID: bad, Actor: bad, Reason: bad, CreatedAt: at, Outgoing: &rotation.Signer{ID: bad}, Incoming: rotation.Signer{ID: bad, KMSKeyARN: bad},
-			Retirement: &rotation.Retirement{Gates: []rotation.Gate{{ID: "G1", Name: bad, State: rotation.Passed, Detail: bad}}}, Rollback: &rotation.Rollback{Reason: bad}}
-		undone := rec
-		undone.Rollback = &rotation.Rollback{Reason: bad, Actor: bad, Mode: bad, Compromised: &rotation.Signer{ID: bad, Fingerprint: bad, KMSKeyARN: bad}, Boundary: &rotation.Mark{}}
-		rec.Rollback = nil
-		p := Proposal{Record: rec, Deploy: bad, Contacts: []string{bad}, RunURL: "https://github.example/run/1", Verdict: bad, BaseCommit: bad}
+		open, promote, retire, withdraw, rollBack, compromise := hostileMoves(bad)
+		p := Proposal{Deploy: bad, Contacts: []string{bad}, RunURL: "https://github.example/run/1", Verdict: bad, BaseCommit: bad,
+			Settings: [][2]string{{"AUDIT_SIGNER_KID", bad}}}
+		of := func(moves ...record.Move) Proposal { return with(p, record.Record{ID: bad, Moves: moves}) }
+		judged := []record.Gate{{ID: "G1", Name: bad, State: record.Passed, Detail: bad}}
 		rep := &chain.Report{Verdict: chain.Failed, Events: 1, Signers: map[string]chain.SignerUse{bad: {Events: 1, State: bad}},
 			Findings: []finding.Finding{{Rule: bad, Severity: finding.Error, File: bad, Line: 1, EventID: bad, Message: bad}}, FindingsTotal: 1, UnauthenticatedColumns: []string{bad}}
 		for name, text := range map[string]string{
-			"chain":    Chain(rep),
-			"registry": Registry(rep.Findings, 1, 0, bad, bad, bad),
-			"gates":    Gates([]Status{NewStatus(rec, rotation.Assessment{Gates: rec.Retirement.Gates})}, nil),
-			"add":      AddSigner(p),
-			"finalize": Finalize(p),
-			"rollback": Rollback(with(p, undone)), "compromise": Compromise(with(p, undone), rep.Findings, 1, ""), "unread": Affected(nil, 0, bad),
-			"comment": Comment(Status{Rotation: bad, Phase: rotation.Phase(bad), Gates: rec.Retirement.Gates, Next: bad, PullRequest: "https://github.example/pull/1", Refused: true}),
-			"closed":  Closed(rep.Findings),
+			"chain":      Chain(rep),
+			"registry":   Registry(rep.Findings, 1, 0, bad, bad, bad),
+			"gates":      Gates([]Status{NewStatus(of(open).Record, rotation.Assessment{Gates: judged})}, nil),
+			"strange":    Gates([]Status{NewStatus(of(open).Record, rotation.Assessment{Gates: retire.(*record.Retire).Gates})}, nil),
+			"add":        AddSigner(of(open)),
+			"promote":    AddSigner(of(open, promote)),
+			"finalize":   Finalize(of(open, retire)),
+			"rollback":   Rollback(of(open, rollBack)),
+			"withdraw":   Rollback(of(open, withdraw)),
+			"compromise": Compromise(of(compromise), rep.Findings, 1, ""),
+			"unread":     Affected(nil, 0, bad),
+			"comment":    Comment(Status{Rotation: bad, Phase: record.Phase(bad), Gates: judged, Next: bad, PullRequest: "https://github.example/pull/1", Refused: true}),
+			"closed":     Closed(rep.Findings),
 		} {
 			for _, c := range text {
 				if c < ' ' && c != '\n' || c == '\u202e' || c == '\u200b' || c == 0x7f {
@@ -143,11 +163,11 @@ func TestManyFindings(t *testing.T) {
 // The report files are what their schemas promise.
 func TestReportFiles(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	rec := rotation.Record{ID: "rotate-x", CreatedAt: at}
-	status := NewStatus(rec, rotation.Assessment{Phase: rotation.Active, DueAt: at, Boundary: rotation.Mark{Position: 4},
-		Gates: []rotation.Gate{{ID: "G1", Name: "n", State: rotation.Unproven, Detail: "d"}}})
+	rec := record.Record{ID: "rotate-x", Moves: []record.Move{&record.Open{By: record.By{At: at}}}}
+	status := NewStatus(rec, rotation.Assessment{Phase: rotation.Active, DueAt: at, Boundary: record.Mark{Position: 4},
+		Gates: []record.Gate{{ID: "G1", Name: "n", State: record.Unproven, Detail: "d"}}})
 	for name, file := range map[schemas.Name]any{
-		schemas.Gates: Rotations{Version: 1, Rotations: []Status{status, NewStatus(rec, rotation.Assessment{Phase: rotation.Archived})}},
+		schemas.Gates: Rotations{Version: 1, Rotations: []Status{status, NewStatus(rec, rotation.Assessment{Phase: record.Archived})}},
 		schemas.Report: &chain.Report{Version: 1, Verdict: chain.Failed, Signers: map[string]chain.SignerUse{"k": {State: "unknown"}},
 			Findings: []finding.Finding{{Rule: "fork", Severity: finding.Error, Message: "m"}}, UnauthenticatedColumns: chain.UnauthenticatedColumns},
 	} {
@@ -174,21 +194,37 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-// A rotation that is over says so, also where its record still holds the gates;
-// what is judged of it afterwards comes first.
+// A rotation that is over says so, also where gates are shown that were judged when it
+// ended; what is judged of it afterwards comes first.
 func TestHeadlineOfWhatIsOver(t *testing.T) {
-	gate := func(s rotation.GateState) []rotation.Gate { return []rotation.Gate{{ID: "G5", State: s}} }
-	for _, tc := range []struct {
-		phase rotation.Phase
-		gates []rotation.Gate
-		mark  string
+	open := &record.Open{}
+	rec := record.Record{ID: "rotate-x", Moves: []record.Move{open}}
+	gate := func(id string, s record.GateState) []record.Gate { return []record.Gate{{ID: id, State: s}} }
+	for name, tc := range map[string]struct {
+		phase record.Phase
+		gates []record.Gate
+		want  string
 	}{
-		{rotation.Archived, nil, "–"}, {rotation.Archived, gate(rotation.Passed), "–"}, {rotation.Archived, gate(rotation.Off), "–"},
-		{rotation.Archived, gate(rotation.Against), "✖"}, {rotation.Archived, gate(rotation.Unproven), "?"}, {rotation.RolledBack, gate(rotation.Waiting), "…"},
-		{rotation.Active, gate(rotation.Passed), "?"}, {rotation.Finalizable, gate(rotation.Passed), "✔"}, {rotation.Compromised, nil, "⚠"},
+		"archived":                            {record.Archived, nil, "–"},
+		"archived, its key is quiet":          {record.Archived, gate("G5", record.Passed), "–"},
+		"archived, the trail is switched off": {record.Archived, gate("G5", record.Off), "–"},
+		"archived, its key still signs":       {record.Archived, gate("G5", record.Against), "✖"},
+		"archived, the trail says nothing":    {record.Archived, gate("G5", record.Unproven), "?"},
+		"archived, the trail is late":         {record.Archived, gate("G5", record.Waiting), "…"},
+		"archived, as its record says":        {record.Archived, gate("G8", record.Waiting), "–"},
+		"withdrawn":                           {record.WithdrawnPhase, nil, "–"},
+		"rolled back":                         {record.RolledBackPhase, nil, "–"},
+		"rolled back, the new signer waits":   {record.RolledBackPhase, gate("G5", record.Waiting), "…"},
+		"published, replaces nobody":          {record.Standby, nil, "–"},
+		"proposed":                            {rotation.Proposed, nil, "…"},
+		"under way":                           {rotation.Active, gate("G5", record.Passed), "?"},
+		"to be archived":                      {rotation.Finalizable, gate("G5", record.Passed), "✔"},
+		"to be archived by a merge":           {rotation.Finalizable, gate("G8", record.Waiting), "✔"},
+		"compromised":                         {record.CompromisedPhase, nil, "⚠"},
+		"compromised, its key still signs":    {record.CompromisedPhase, gate("G5", record.Against), "⚠"},
 	} {
-		if got := headlineOf(Status{Phase: tc.phase, Gates: tc.gates}); got.Mark != tc.mark {
-			t.Errorf("%s with %v: %+v, want %s", tc.phase, tc.gates, got, tc.mark)
+		if got := headlineOf(NewStatus(rec, rotation.Assessment{Phase: tc.phase, Gates: tc.gates})); got.Mark != tc.want {
+			t.Errorf("%s: got %s %q, want %s", name, got.Mark, got.Text, tc.want)
 		}
 	}
 }

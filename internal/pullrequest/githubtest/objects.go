@@ -2,6 +2,7 @@ package githubtest
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (s *Server) createTree(c *call) answer {
 		BaseTree string `json:"base_tree"`
 		Tree     []struct {
 			Path, Mode, Type string
-			SHA              *string
+			SHA              json.RawMessage
 			Content          *string
 		}
 	}
@@ -65,16 +66,21 @@ func (s *Server) createTree(c *call) answer {
 	for _, e := range in.Tree {
 		entry := &treeEntry{mode: e.Mode, kind: e.Type}
 		switch {
+		case (e.SHA == nil) == (e.Content == nil):
+			return refuse(http.StatusUnprocessableEntity, "Must supply either tree.sha or tree.content. Request will be rejected if both are present.")
 		case e.Content != nil:
 			if entry.id, err = s.git.write("blob", []byte(*e.Content)); err != nil {
 				return refuse(http.StatusUnprocessableEntity, err.Error())
 			}
-		case e.SHA != nil:
-			entry.id = *e.SHA
+		case string(e.SHA) != "null":
+			json.Unmarshal(e.SHA, &entry.id)
 			if _, kind, _, err := s.git.object(entry.id); e.Type != "commit" && (err != nil || kind != e.Type) {
 				return refuse(http.StatusUnprocessableEntity, "tree.sha "+entry.id+" is not a valid "+e.Type)
 			}
-		default:
+		default: // taken away; GitHub wants it to be there
+			if _, found := s.entry(tree, e.Path); !found {
+				return refuse(http.StatusUnprocessableEntity, "GitRPC::BadObjectState")
+			}
 			entry = nil
 		}
 		if tree, err = s.graft(tree, strings.Split(e.Path, "/"), entry); err != nil {
