@@ -151,10 +151,21 @@ func conforms(ts *testscript.TestScript, neg bool, args []string) {
 
 // repo starts GitHub anew, with a repository whose kernel/tools holds the files.
 func repo(ts *testscript.TestScript, neg bool, args []string) {
-	const text = "repo [-permissions contents:write,pull_requests:write] [FILE...]"
+	const text = "repo [-now] [-permissions contents:write,pull_requests:write] [FILE...]: its first commit is a day old, unless -now"
 	usage(ts, neg, text)
 	s := stageOf(ts)
-	o := githubtest.Options{Token: canaryToken, Now: s.now, Environments: []string{"production"}, Files: map[string]string{"README.md": "# kernel\n"}}
+	var made atomic.Bool
+	made.Store(len(args) > 0 && args[0] == "-now")
+	if made.Load() {
+		args = args[1:]
+	}
+	now := func() time.Time {
+		if !made.Load() {
+			return s.now().AddDate(0, 0, -1)
+		}
+		return s.now()
+	}
+	o := githubtest.Options{Token: canaryToken, Now: now, Environments: []string{"production"}, Files: map[string]string{"README.md": "# kernel\n"}}
 	if len(args) > 1 && args[0] == "-permissions" {
 		o.Permissions = map[string]string{}
 		for _, p := range strings.Split(args[1], ",") {
@@ -172,6 +183,7 @@ func repo(ts *testscript.TestScript, neg bool, args []string) {
 	var err error
 	s.github, err = githubtest.New(o)
 	ts.Check(err)
+	made.Store(true)
 	ts.Setenv("GITHUB_API_URL", s.github.URL())
 }
 

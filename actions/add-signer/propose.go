@@ -49,7 +49,7 @@ func planned(in inputs, s *published.State, k *key, by record.By, out *record.Si
 	p.done = stage != record.New && stage != record.Standing
 	p.move = &record.Promote{By: by, Signer: is, Replaces: *out, Policy: policy}
 	p.change = in.Change(s, published.Promotion(s.Paths, is, *out))
-	p.change.Title = published.Title("Let another published signer replace the audit signer:", is.ID)
+	p.change.Title = published.Title("Let the standby replace the audit signer:", is.ID)
 	return p, nil
 }
 
@@ -63,7 +63,7 @@ func (p plan) propose(ctx context.Context, in inputs, repo *pullrequest.Repo, s 
 		return pr, err
 	}
 	pr, _, err = repo.Propose(ctx, p.change, func(change pullrequest.Change) (pullrequest.Change, error) {
-		was, err := s.Earlier(ctx, repo, &change, p.id, p.move, 0)
+		was, err := s.Earlier(ctx, repo, &change, p.id, p.move, 0, nil)
 		if err != nil {
 			return change, err
 		}

@@ -17,7 +17,7 @@ const remembered = 30 * 24 * time.Hour
 // ended gives the rotations that are over since not long.
 func ended(s *published.State, now time.Time) (list []record.Record) {
 	for _, rec := range s.Records {
-		if k := rec.Last().Kind(); k != record.Opened && k != record.Promoted && !s.Unsettled(rec) && now.Sub(rec.Last().Made().At) < remembered {
+		if at := s.EndedAt(rec); !at.IsZero() && now.Sub(at) < remembered {
 			list = append(list, rec)
 		}
 	}

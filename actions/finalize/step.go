@@ -149,7 +149,10 @@ func (f *finalizer) proposes(ctx context.Context, p pullrequest.Proposal, id str
 // archive looks, decides and says what is proposed; without files nothing is.
 func (f *finalizer) archive(ctx context.Context, change pullrequest.Change, facts rotation.Facts, a *rotation.Assessment, ret record.Retire) (pullrequest.Change, error) {
 	id := facts.Record.ID
-	was, err := f.state.Earlier(ctx, f.repo, &change, id, &ret, f.inputs.MaxEvidenceAge)
+	was, err := f.state.Earlier(ctx, f.repo, &change, id, &ret, f.inputs.MaxEvidenceAge, func(was record.Move) bool {
+		earlier := was.(*record.Retire)
+		return earlier.Boundary == ret.Boundary && earlier.Cutover == ret.Cutover
+	})
 	if err != nil {
 		return change, err
 	}
@@ -208,7 +211,7 @@ func (f *finalizer) prove(ctx context.Context, after record.Files, a *rotation.A
 	terms.Registry, terms.Archive = after.Registry, after.Archive
 	earlier, _ := was.(*record.Retire)
 	if earlier != nil {
-		terms.Looked = earlier.Evidence.Marks()
+		terms.Looked = earlier.Evidence.Marks(a.Boundary.Position)
 	}
 	proof, _, err := audit.Verify(ctx, f.source, terms)
 	if err != nil {
@@ -217,7 +220,7 @@ func (f *finalizer) prove(ctx context.Context, after record.Files, a *rotation.A
 	if a.Prove(proof, false); proof.Verdict != chain.Verified {
 		f.Findings(proof.Findings)
 	}
-	if earlier != nil && len(terms.Looked) > 0 && len(proof.Passed) == len(terms.Looked) && (earlier.Evidence.Checkpoint == "") == (f.report.Checkpoint.From == "") {
+	if len(terms.Looked) > 0 && len(proof.Passed) == len(terms.Looked) && (earlier.Evidence.Checkpoint == "") == (f.report.Checkpoint.From == "") {
 		return &earlier.Evidence, nil
 	}
 	return nil, nil

@@ -201,7 +201,7 @@ func (u undoing) propose(ctx context.Context, operation, about string, d done, l
 			change.Clear = []string{s.Paths.Rotations}
 		}
 		p, _, err = u.repo.Propose(ctx, change, func(change pullrequest.Change) (pullrequest.Change, error) {
-			if _, err := s.Earlier(ctx, u.repo, &change, d.id, d.move, 0); err != nil {
+			if _, err := s.Earlier(ctx, u.repo, &change, d.id, d.move, 0, nil); err != nil {
 				u.Logf("note: the branch of an earlier run is not looked at: %v", err)
 			}
 			after, files, err := s.Apply(d.id, d.move, published.Clock(u.repo, u.Run), rotation.EvidenceAge)

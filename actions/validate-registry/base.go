@@ -251,9 +251,12 @@ func (g *gate) step(ctx context.Context, from, to string, head *side) (base *sid
 	}
 	if base == nil { // a first registry is a change of an empty one
 		g.Logf("commit %.12s has no %s: a registry that did not exist before cannot be broken", from, g.at.Registry)
-		empty, _, err := signerfiles.Parse(g.at, []byte(registry.New), nil, g.Now())
+		empty, _, err := signerfiles.Empty(ctx, t, g.at, g.Now())
+		if err == nil {
+			_, err = signerfiles.Records(ctx, t, empty)
+		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, inBase(from, err)
 		}
 		holds, err := gitrepo.Holds(ctx, ".", from, path.Base(g.at.Registry))
 		if err != nil {

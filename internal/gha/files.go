@@ -106,6 +106,19 @@ func (r *Run) ReadDir(input, path string) ([]string, error) {
 	return names, nil
 }
 
+// MakeFolder makes a folder, and those on the way to it, where there is none.
+func (r *Run) MakeFolder(input, path string) error {
+	root, name, err := r.locate(input, path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(name, 0o755); err != nil {
+		return unusable(input, path, err)
+	}
+	return nil
+}
+
 // WriteFile puts content at path, at once or not at all: whoever reads it sees
 // the old file or the new one, also after a crash. The directory must exist.
 // The same paths are taken as by Open.

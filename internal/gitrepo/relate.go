@@ -3,6 +3,7 @@ package gitrepo
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -120,11 +121,14 @@ func Ancestor(ctx context.Context, dir, old, commit string) (bool, error) {
 	return len(out) == 0, nil
 }
 
-// FullRevision reports whether a revision can mean one commit only: an id, or a ref
-// by its full name. A short name is whatever tag or branch the repository has.
+// FullRevision reports whether a revision can mean one commit only: an id, a ref by
+// its full name, or HEAD and those before it. A short name is whatever tag or branch
+// the repository has.
 func FullRevision(revision string) bool {
-	return idForm.MatchString(revision) || strings.HasPrefix(revision, "refs/")
+	return idForm.MatchString(revision) || strings.HasPrefix(revision, "refs/") || headForm.MatchString(revision)
 }
+
+var headForm = regexp.MustCompile(`^HEAD([~^][0-9]*)*$`)
 
 // Has reports whether the checkout has a ref, by its full name.
 func Has(ctx context.Context, dir, ref string) (bool, error) {

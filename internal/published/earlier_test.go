@@ -140,7 +140,7 @@ func TestEarlier(t *testing.T) {
 			branch := record.Record{ID: "rotate-b", Moves: tc.branch}
 			c := proposed(t, g, repo, "one", map[string][]byte{paths.Record("rotate-b"): branch.JSON()})
 			mine := again(t, tc.mine)
-			was, err := s.Earlier(ctx, repo, &c, "rotate-b", mine, tc.age)
+			was, err := s.Earlier(ctx, repo, &c, "rotate-b", mine, tc.age, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -236,7 +236,7 @@ func TestEarlierReadsWhatThisToolHasWritten(t *testing.T) {
 				}
 			}
 			mine := publishes(made(0, thisRun), nil)
-			was, err := s.Earlier(ctx, repo, &c, "rotate-b", mine, 0)
+			was, err := s.Earlier(ctx, repo, &c, "rotate-b", mine, 0, nil)
 			if taken := mine.At.Equal(move.At); err != nil || taken != tc.taken || (was != nil) != tc.taken {
 				t.Errorf("got %v, a move of %s, %v; want it taken over: %v", was, mine.At, err, tc.taken)
 			}
@@ -260,7 +260,7 @@ func TestEarlierWithoutGitHub(t *testing.T) {
 		return &githubtest.Fault{Status: http.StatusForbidden, Body: `{"message": "Resource not accessible by integration"}`}
 	})
 	mine := publishes(made(0, thisRun), nil)
-	was, err := s.Earlier(ctx, repo, &c, "rotate-b", mine, 0)
+	was, err := s.Earlier(ctx, repo, &c, "rotate-b", mine, 0, nil)
 	if got, want := text(mine), text(publishes(made(0, thisRun), nil)); err == nil || exit(err) != 3 || was != nil || got != want {
 		t.Errorf("got %v, %v and the move %s; want an error and %s", was, err, got, want)
 	}

@@ -57,11 +57,18 @@ func (in Inputs) Folder(ctx context.Context, r *gha.Run, missing bool) (*pullreq
 	return nil, s, err
 }
 
-// Write writes files of Apply into the working directory, the record first: a run
+// Write writes files of Apply into the working directory, the records first: a run
 // that is killed leaves a record without its entry, which the gate refuses.
 func (s *State) Write(r *gha.Run, files map[string][]byte) error {
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := r.WriteFile("registry-path", name, files[name]); err != nil {
+	names := slices.Sorted(maps.Keys(files))
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Compare(strings.Index(b, s.Paths.Rotations+"/"), strings.Index(a, s.Paths.Rotations+"/"))
+	})
+	if err := r.MakeFolder("rotations-path", s.Paths.Rotations); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := r.WriteFile(signerfiles.Disk{Paths: s.Paths}.Input(name), name, files[name]); err != nil {
 			return err
 		}
 	}
@@ -73,7 +80,7 @@ func (s *State) Write(r *gha.Run, files map[string][]byte) error {
 // blocks them.
 func (in Inputs) OpenAnyway(ctx context.Context, r *gha.Run) (*pullrequest.Repo, *State, error) {
 	repo, s, err := in.Open(ctx, r, false)
-	if err == nil || !gha.IsMisuse(err) {
+	if err == nil || repo == nil || !gha.IsMisuse(err) {
 		return repo, s, err
 	}
 	signers, again := tip(ctx, repo, in.BaseBranch, in.paths(), false)
@@ -200,8 +207,9 @@ func By(r *gha.Run, at time.Time, reason string) record.By {
 // the same reason. Nothing else is taken from a branch, which is anybody's to write:
 // whatever else a move says is this run's own. The time is not in the future, and no
 // longer ago than age (0: however long). It sets the branch's tip in the change, and
-// returns the move that the branch has, nil if it has none.
-func (s *State) Earlier(ctx context.Context, repo *pullrequest.Repo, c *pullrequest.Change, id string, m record.Move, age time.Duration) (was record.Move, err error) {
+// returns the move that the branch has, nil if it has none. same, if it is not nil,
+// reports whether that move is the same one as m in what only its kind knows.
+func (s *State) Earlier(ctx context.Context, repo *pullrequest.Repo, c *pullrequest.Change, id string, m record.Move, age time.Duration, same func(was record.Move) bool) (was record.Move, err error) {
 	path := s.Paths.Record(id)
 	text, tip, err := repo.Earlier(ctx, *c, path, jsondoc.MaxSize, path, s.Paths.Registry, s.Paths.Archive)
 	if c.Tip = tip; err != nil || text == nil {
@@ -213,7 +221,7 @@ func (s *State) Earlier(ctx context.Context, repo *pullrequest.Repo, c *pullrequ
 	}
 	was, by, now := rec.Last(), rec.Last().Made(), m.Made()
 	passed := now.At.Sub(by.At)
-	if was.Kind() != m.Kind() || was.Subject() != m.Subject() || by.Actor != now.Actor || by.Reason != now.Reason || passed < 0 || age > 0 && passed > age {
+	if was.Kind() != m.Kind() || was.Subject() != m.Subject() || by.Actor != now.Actor || by.Reason != now.Reason || passed < 0 || age > 0 && passed > age || same != nil && !same(was) {
 		return nil, nil
 	}
 	now.At = by.At

@@ -88,14 +88,14 @@ func (s *State) readRecords(ctx context.Context, t signerfiles.Tree) error {
 func readSigners(ctx context.Context, t signerfiles.Tree, p signerfiles.Paths, missing bool) (*State, error) {
 	f, found, err := signerfiles.Signers(ctx, t, p, time.Time{})
 	if err == nil && f == nil && !missing {
-		where := "the folder"
+		where := "this folder has no such file; check registry-path"
 		if c, is := t.(commitTree); is {
-			where = fmt.Sprintf("commit %.12s", c.commit)
+			where = fmt.Sprintf("the repository has no such file at commit %.12s; check registry-path and base-branch", c.commit)
 		}
-		return nil, &jsondoc.Error{File: p.Registry, Message: fmt.Sprintf("the repository has no such file at %s; check registry-path and base-branch", where)}
+		return nil, &jsondoc.Error{File: p.Registry, Message: where}
 	}
 	if err == nil && f == nil {
-		f, found, err = signerfiles.Parse(p, []byte(registry.New), nil, time.Time{})
+		f, found, err = signerfiles.Empty(ctx, t, p, time.Time{})
 	}
 	if err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func broken(found []finding.Finding, empty bool) (finding.Finding, bool) {
 	return finding.Finding{}, false
 }
 
-// recover finds the record of a rotation in the history of its file, where
+// Recover finds the record of a rotation in the history of its file, where
 // something else is in the place of the folder of records.
 func (s *State) Recover(ctx context.Context, repo *pullrequest.Repo, id string) error {
 	file := s.Paths.Record(id)

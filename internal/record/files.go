@@ -3,6 +3,7 @@ package record
 import (
 	"path"
 	"slices"
+	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
 )
@@ -91,6 +92,11 @@ const (
 	WithdrawnPhase   Phase = "withdrawn"
 )
 
+// Over reports whether nothing is under way in a phase.
+func (p Phase) Over() bool {
+	return slices.Contains([]Phase{Standby, Archived, CompromisedPhase, RolledBackPhase, WithdrawnPhase}, p)
+}
+
 // Unsettled reports whether a signer of the rotation is still to be archived: one
 // leaves, and both are registered.
 func (f Files) Unsettled(r Record) bool {
@@ -112,6 +118,25 @@ func (f Files) InFlight() (ids []string) {
 		}
 	}
 	return ids
+}
+
+// EndedAt is when nothing was left to be done for a rotation: the time of its last
+// move, or of the one in another record that took one of its signers out; zero for
+// one that goes on, and for a standby.
+func (f Files) EndedAt(r Record) (at time.Time) {
+	s := r.State()
+	switch {
+	case f.Unsettled(r) || s.Stage == Standing:
+		return at
+	case s.Stage != Replacing:
+		return r.Last().Made().At
+	}
+	for _, item := range f.Archive.Retired {
+		if (item.ID == s.Leaving.ID || item.ID == s.Staying.ID) && item.RetiredAt.After(at) {
+			at = item.RetiredAt
+		}
+	}
+	return at
 }
 
 // Phase follows from the moves, and from what became of the signers since.

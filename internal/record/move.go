@@ -2,6 +2,8 @@ package record
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
@@ -234,15 +236,18 @@ type Evidence struct {
 	ReportSHA256 string `json:"reportSha256,omitempty"`
 }
 
-// Marks are the events that the evidence names, "<count>:<head>"; nil where it names
-// none of its chain.
-func (e Evidence) Marks() []string {
-	if e.Head == "" {
-		return nil
-	}
+// Marks are the events that the evidence names, "<count>:<head>"; nil where one of
+// them is before the boundary: it could be any.
+func (e Evidence) Marks(boundary int64) []string {
 	marks := []string{fmt.Sprintf("%d:%s", e.Events, e.Head)}
-	if e.Checkpoint != "" && e.Checkpoint != marks[0] {
+	if e.Checkpoint != "" {
 		marks = append(marks, e.Checkpoint)
+	}
+	for _, m := range marks {
+		count, _, _ := strings.Cut(m, ":")
+		if n, err := strconv.ParseInt(count, 10, 64); err != nil || n < boundary {
+			return nil
+		}
 	}
 	return marks
 }

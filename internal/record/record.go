@@ -110,9 +110,9 @@ func (p Policy) Check() error {
 	case overlap <= 0 || overlap > MaxOverlap:
 		return fmt.Errorf("overlap %s is out of range; 24h to 72h is usual, %s the most: choose one in that range", overlap, MaxOverlap)
 	case propagation < 0 || propagation > MaxOverlap:
-		return fmt.Errorf("propagation %s is out of range; it is the time from the merge until every verifier serves the registry, usually minutes", propagation)
+		return fmt.Errorf("propagation %s is out of range; it is the time from the merge until every verifier serves the registry, usually minutes: give a time in that range", propagation)
 	case drain < 0 || drain > MaxOverlap:
-		return fmt.Errorf("drain %s is out of range; it is the time in which old writers still deliver after the switch, usually an hour", drain)
+		return fmt.Errorf("drain %s is out of range; it is the time in which old writers still deliver after the switch, usually an hour: give a time in that range", drain)
 	case p.ShortAllowed || overlap >= p.Least():
 		return nil
 	case overlap < MinOverlap:

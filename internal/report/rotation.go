@@ -26,7 +26,7 @@ type Status struct {
 
 // NewStatus is the status of one rotation.
 func NewStatus(r record.Record, a rotation.Assessment) Status {
-	s := Status{Rotation: r.ID, Phase: a.Phase, DueAt: a.DueAt, Gates: a.Gates, record: &r, over: len(a.Gates) == 0}
+	s := Status{Rotation: r.ID, Phase: a.Phase, DueAt: a.DueAt, Gates: a.Gates, record: &r}
 	if s.Gates == nil {
 		s.Gates = []record.Gate{}
 	}
@@ -107,7 +107,7 @@ func headlineOf(s Status) headline {
 		return headline{"?", "open", "not proven"}
 	case s.Phase == rotation.Proposed:
 		return headline{"…", "open", phase + ", to be reviewed"}
-	case s.over:
+	case s.Phase.Over():
 		return headline{"–", "quiet", phase}
 	case s.Phase != rotation.Finalizable:
 		return headline{"?", "open", phase + ", not judged to the end"}
@@ -195,7 +195,7 @@ func plan(b *strings.Builder, p Proposal) {
 	b.WriteString("### Plan\n\n")
 	b.WriteString("1. Review and merge this pull request (rollback point: close it, nothing has changed).\n")
 	b.WriteString("2. Deploy with the settings below; `guard-deploy` refuses the deployment while the signer is not published")
-	if wait := time.Duration(is.Policy.Propagation); wait > 0 {
+	if wait := time.Duration(is.Policy.Propagation); wait > 0 && p.Record.Last().Kind() == record.Opened {
 		fmt.Fprintf(b, ", and for %s after the merge, in which it reaches the verifiers", duration(wait))
 	}
 	b.WriteString(".\n")

@@ -74,6 +74,8 @@ func (p Publication) age(now time.Time) Readiness {
 	wait := Wait(p.Files, p.SignerID)
 	at := p.PublishedAt.Add(wait)
 	switch {
+	case replaced(p.Files, p.SignerID):
+		return Readiness{State: record.Passed, Detail: "it was in use before, so going back to it waits for nothing"}
 	case wait <= 0:
 		return Readiness{State: record.Passed, Detail: "it is published, and its rotation plans no propagation time"}
 	case p.PublishedAt.IsZero():
@@ -87,13 +89,17 @@ func (p Publication) age(now time.Time) Readiness {
 // FallsBackTo reports whether deploying the signer with this own id is a retreat:
 // a rotation replaces it, or was to, or it takes over from a compromised one.
 func FallsBackTo(f record.Files, signerID string) bool {
-	replaced := slices.ContainsFunc(f.Records, func(r record.Record) bool {
-		s := r.State()
-		return s.Outgoing != nil && s.Outgoing.ID == signerID
-	})
-	return replaced || slices.ContainsFunc(Compromised(f), func(was registry.Retired) bool {
+	return replaced(f, signerID) || slices.ContainsFunc(Compromised(f), func(was registry.Retired) bool {
 		next := Successor(f, was.ID)
 		return next != nil && next.ID == signerID
+	})
+}
+
+// replaced reports whether a rotation replaces the signer, or was to.
+func replaced(f record.Files, signerID string) bool {
+	return slices.ContainsFunc(f.Records, func(r record.Record) bool {
+		s := r.State()
+		return s.Outgoing != nil && s.Outgoing.ID == signerID
 	})
 }
 

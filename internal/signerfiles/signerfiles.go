@@ -68,6 +68,16 @@ func Signers(ctx context.Context, t Tree, p Paths, now time.Time) (*record.Files
 	return Parse(p, text, archive, now)
 }
 
+// Empty is Signers for a tree without a registry: there may be an archive all the
+// same, and its ids are not free.
+func Empty(ctx context.Context, t Tree, p Paths, now time.Time) (*record.Files, []finding.Finding, error) {
+	archive, err := t.File(ctx, p.Archive)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Parse(p, []byte(registry.New), archive, now)
+}
+
 // Parse is Signers with texts; archive is nil where there is none.
 func Parse(p Paths, text, archive []byte, now time.Time) (*record.Files, []finding.Finding, error) {
 	files, err := registry.Load(p.Registry, text, p.Archive, archive)
@@ -123,7 +133,8 @@ type Disk struct {
 	Base  string
 }
 
-func (t Disk) input(path string) string {
+// Input is the input that names a file.
+func (t Disk) Input(path string) string {
 	switch path {
 	case t.Paths.Registry:
 		return t.Base + "registry-path"
@@ -135,7 +146,7 @@ func (t Disk) input(path string) string {
 
 // File is Tree's.
 func (t Disk) File(_ context.Context, path string) ([]byte, error) {
-	content, err := t.Run.ReadFile(t.input(path), path, jsondoc.MaxSize)
+	content, err := t.Run.ReadFile(t.Input(path), path, jsondoc.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
