@@ -220,17 +220,15 @@ func unset(ts *testscript.TestScript, action string) []string {
 // input: one clear error, no summary, and no output but that there is no
 // verdict. One that found evidence missing has said so itself.
 func checkBroken(ts *testscript.TestScript, code int, log, outputs, summary string) {
-	told := strings.Count(log, "\n::error::")
-	if strings.HasPrefix(log, "::error::") {
-		told++
-	}
+	lines := errorLine.FindAllStringSubmatch(log, -1)
+	told := len(lines)
 	if code == 3 && told == 0 && strings.Contains(summary, "not proven") {
 		return
 	}
 	if told != 1 {
 		ts.Fatalf("%d error lines, want one:\n%s", told, log)
 	}
-	message := regexp.MustCompile(`(?m)^::error::(.*)$`).FindStringSubmatch(log)[1]
+	message := lines[0][1]
 	if why := illegible(strings.ReplaceAll(message, "%25", "%")); why != "" {
 		ts.Fatalf("%s:\n%s", why, message)
 	}
@@ -245,12 +243,14 @@ func checkBroken(ts *testscript.TestScript, code int, log, outputs, summary stri
 }
 
 var (
+	// errorLine is how a run says why it could not do its work; a finding has a title.
+	errorLine = regexp.MustCompile(`(?m)^::error(?: col=[0-9]+,file=[^:,]*,line=[0-9]+)?::(.*)$`)
 	// dumps are what a program shows that prints what it has instead of saying
 	// what is wrong.
 	dumps = regexp.MustCompile(`goroutine|\.go:[0-9]|panic|runtime error|0x[0-9a-f]{6,}|&\{|map\[|%!|<nil>|operation error|https response error|RequestID|ResultMetadata|SQLSTATE|\*[a-z]+\.[A-Z]|github\.com/|interface \{`)
 	// nextSteps begin with a verb that tells the reader to do something.
 	nextSteps = regexp.MustCompile(`(?i)(?:^|[:;.,(] |, (?:and|or|so) |or )(?:then |so )?(?:` +
-		`add|allow|bring|change|check|choose|close|copy|correct|create|deploy|drop|enable|export|finish|give|grant|keep|leave|look|make|merge|name|register|remove|repair|report|restore|retry|review|run|say|set|shorten|take|use|wait|write` +
+		`add|allow|bring|change|check|choose|close|copy|correct|create|deploy|drop|enable|export|finish|give|grant|keep|leave|look|make|merge|name|register|remove|rename|repair|report|restore|retry|review|run|say|set|shorten|take|use|wait|write` +
 		`)\b|\?$|--help lists|did you mean|inputs are written`)
 )
 

@@ -131,7 +131,7 @@ func (g *gate) choose(ctx context.Context) (err error) {
 		return nil
 	case in.BaseRef != "":
 		if onRunner && !gitrepo.FullRevision(in.BaseRef) {
-			return gha.Misuse("base-ref %q: a tag may have the name of a branch, so on a runner give a commit id, or a ref by its full name, such as refs/remotes/origin/main", in.BaseRef)
+			return gha.Misuse("base-ref %q may be the name of a branch and of a tag: give a commit id, or a ref by its full name, such as refs/remotes/origin/main", in.BaseRef)
 		}
 		if g.base, g.head, err = g.named(ctx); err != nil {
 			return err

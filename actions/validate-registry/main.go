@@ -12,7 +12,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
-	"github.com/agent-manager/audit-signer-rotation/internal/jsondoc"
 	"github.com/agent-manager/audit-signer-rotation/internal/report"
 	"github.com/agent-manager/audit-signer-rotation/internal/rotation"
 	"github.com/agent-manager/audit-signer-rotation/internal/signerfiles"
@@ -66,7 +64,7 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 	head, err := g.load(ctx, g.headTree, g.at)
 	switch {
 	case err != nil:
-		return unreadable(r, err)
+		return err
 	case head == nil && g.head != "":
 		return gha.Misuse("registry-path %q: commit %.12s has no such file: check the path", g.at.Registry, g.head)
 	case head == nil:
@@ -88,15 +86,6 @@ func run(ctx context.Context, r *gha.Run, in inputs) error {
 		findings = append(slices.DeleteFunc(findings, func(f finding.Finding) bool { return f.Rule == rotation.RuleAuthorsWord }), found...)
 	}
 	return g.tell(head, findings)
-}
-
-// unreadable shows an error that has a place at that place, too.
-func unreadable(r *gha.Run, err error) error {
-	var e *jsondoc.Error
-	if errors.As(err, &e) && e.Line > 0 {
-		r.Findings([]finding.Finding{{Rule: "unreadable", Severity: finding.Error, File: e.File, Line: e.Line, Col: e.Col, Message: e.Message}})
-	}
-	return err
 }
 
 // tell reports the findings in every form.

@@ -286,7 +286,7 @@ func (r *Run) finish(err error) int {
 	if code == exitUndecided {
 		message = "could not tell: " + message
 	}
-	r.annotate("error", nil, message)
+	r.annotate("error", r.placeOf(err), message)
 	return code
 }
 

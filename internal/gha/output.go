@@ -3,6 +3,7 @@ package gha
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -195,6 +196,24 @@ func (r *Run) place(f finding.Finding) githubactions.CommandProperties {
 	if f.Col > 0 {
 		at["col"] = strconv.Itoa(f.Col)
 	}
+	return at
+}
+
+// placeOf is where an error is that knows its line.
+func (r *Run) placeOf(err error) githubactions.CommandProperties {
+	var placed interface {
+		error
+		Place() (file string, line, col int)
+	}
+	if !errors.As(err, &placed) {
+		return nil
+	}
+	file, line, col := placed.Place()
+	if line == 0 {
+		return nil
+	}
+	at := r.place(finding.Finding{File: file, Line: line, Col: col})
+	delete(at, "title")
 	return at
 }
 

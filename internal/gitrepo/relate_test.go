@@ -625,7 +625,8 @@ func TestFullRevision(t *testing.T) {
 	for revision, want := range map[string]bool{
 		id: true, strings.Repeat("0", 64): true,
 		"refs/heads/main": true, mainHere: true, "refs/tags/v1": true, "refs/pull/7/merge": true,
-		"": false, "main": false, "HEAD": false, "v1": false, "origin/main": false, "heads/main": false, "refs": false,
+		"HEAD": true, "HEAD~1": true, "HEAD^1~2": true,
+		"": false, "main": false, "HEAD:a": false, "HEAD@{1}": false, "HEAD..HEAD": false, "head": false, "v1": false, "origin/main": false, "heads/main": false, "refs": false,
 		"tags/refs/heads/main": false, "Refs/heads/main": false, " " + mainHere: false,
 		id[1:]: false, id + "a": false, strings.ToUpper(id): false, id + "\n": false, id + "~1": false,
 	} {

@@ -99,6 +99,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Message)
 }
 
+// Place is where that is; line and col are 0 where it is about the whole file.
+func (e *Error) Place() (file string, line, col int) { return e.File, e.Line, e.Col }
+
 // ExitCode is 2: the input cannot be read.
 func (e *Error) ExitCode() int { return 2 }
 

@@ -310,7 +310,7 @@ func TestFolder(t *testing.T) {
 		"a broken record":    {"kernel/tools/rotations/rotate-c.json", "{", "kernel/tools/rotations/rotate-c.json:1:2"},
 		"an unsound archive": {"kernel/tools/signers.archive.json", archiveOf(entry("a", 1), entry("x", 1)), "duplicate-key"},
 		"a broken registry":  {"kernel/tools/signers.json", "{", "kernel/tools/signers.json:1:2"},
-		"no registry":        {"kernel/tools/signers.json", "", "the repository has no such file at the folder; check registry-path"},
+		"no registry":        {"kernel/tools/signers.json", "", "this folder has no such file; check registry-path"},
 	} {
 		was, _ := os.ReadFile(tc.file)
 		var err error

@@ -42,7 +42,7 @@ func (f Files) Apply(id string, m Move) (Files, error) {
 	}
 	for _, x := range append(after.Findings, registry.Validate(after.Registry, after.Archive, m.Made().At)...) {
 		if x.Severity == finding.Error {
-			return f, refuse("the files after this move would break a rule: %s", x)
+			return f, refuse("the files after this move would break a rule (change the inputs, or repair the file in a pull request of its own): %s", x)
 		}
 	}
 	out := Files{Registry: after.Registry, Archive: after.Archive, Dir: f.Dir, Records: slices.Clone(f.Records)}

@@ -98,8 +98,9 @@ func Load(ctx context.Context, t Tree, p Paths, now time.Time) (*record.Files, [
 	return f, append(found, more...), err
 }
 
-// Records reads the records of the folder f.Dir into f.
-func Records(ctx context.Context, t Tree, f *record.Files) (found []finding.Finding, err error) {
+// Records reads the records of the folder f.Dir into f: all that can be read. The
+// error is about the first that cannot.
+func Records(ctx context.Context, t Tree, f *record.Files) (found []finding.Finding, first error) {
 	folder, err := t.Folder(ctx, f.Dir)
 	if err != nil {
 		return nil, err
@@ -107,22 +108,23 @@ func Records(ctx context.Context, t Tree, f *record.Files) (found []finding.Find
 	for _, name := range slices.Sorted(maps.Keys(folder)) {
 		file := path.Join(f.Dir, name)
 		secrets, err := registry.Secrets(file, folder[name])
-		if found = append(found, secrets...); err != nil {
-			return nil, err
+		found = append(found, secrets...)
+		var r record.Record
+		if err == nil && len(secrets) == 0 {
+			r, err = record.Parse(file, folder[name])
 		}
-		if len(secrets) > 0 {
-			continue
+		switch {
+		case err == nil && len(secrets) > 0:
+		case err == nil && f.Path(r.ID) != file:
+			err = &jsondoc.Error{File: file, Message: "this record's id is " + registry.Quote(r.ID) + "; a record is in the file of its id: rename it to " + f.Path(r.ID)}
+		case err == nil:
+			f.Records = append(f.Records, r)
 		}
-		r, err := record.Parse(file, folder[name])
-		if err != nil {
-			return nil, err
+		if first == nil {
+			first = err
 		}
-		if f.Path(r.ID) != file {
-			return nil, &jsondoc.Error{File: file, Message: "this record's id is " + registry.Quote(r.ID) + "; a record is in the file of its id: rename it to " + f.Path(r.ID)}
-		}
-		f.Records = append(f.Records, r)
 	}
-	return found, nil
+	return found, first
 }
 
 // Disk is the working directory of a run. Errors name the input: registry-path,

@@ -62,7 +62,7 @@ func world(t testing.TB, o trust.Options) *trust.Set {
 	files, err := registry.Load("signers.json", []byte(fmt.Sprintf(`[
 		{"id":"rsa","alg":"rsa-sha256","key":%q,"aliases":["arn:rsa"]},
 		{"id":"a","alg":"ed25519","key":%q},
-		{"id":"mac","alg":"hmac-sha256","kmsKeyId":"arn:mac"}]`, spki(t, &s.rsa.PublicKey), spki(t, s.a.Public()))),
+		{"id":"mac","alg":"hmac-sha256","kmsKeyId":"arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}]`, spki(t, &s.rsa.PublicKey), spki(t, s.a.Public()))),
 		"archive", []byte(`{"version":1,"retired":[`+strings.Join([]string{
 			archived("b", spki(t, s.b.Public()), "compromised", 7),
 			archived("never", spki(t, never.Public()), "retired", 0)}, ",")+`]}`))
@@ -167,7 +167,7 @@ func TestMAC(t *testing.T) {
 				break
 			}
 		}
-		if keyID != "arn:mac" || len(tag) != 32 {
+		if keyID != "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab" || len(tag) != 32 {
 			t.Errorf("asked about %q with %d bytes", keyID, len(tag))
 		}
 		return hmac.Equal(tag, mac("sesame", digest)), ctx.Err()
