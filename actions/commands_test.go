@@ -41,6 +41,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"close":    closePull,
 	"forge":    forge,
 	"person":   person,
+	"propose":  propose,
+	"link":     link,
 	"github":   github,
 	"writes":   writes,
 	"pull":     pull,
@@ -220,25 +222,41 @@ func forge(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := s.github.CommitFile(branch, args[1], ts.ReadFile(args[2]), "mallory")
 	ts.Check(err)
 	tip := s.github.Head(branch)
-	send := func(method, path string, body any) (id string) {
-		text, err := json.Marshal(body)
-		ts.Check(err)
-		req, err := http.NewRequest(method, s.github.URL()+"/repos/acme/kernel/git/"+path, bytes.NewReader(text))
-		ts.Check(err)
-		for name, value := range map[string]string{"Authorization": "Bearer " + canaryToken, "Content-Type": "application/json", "Accept": "application/vnd.github+json", "User-Agent": "mallory"} {
-			req.Header.Set(name, value)
-		}
-		res, err := http.DefaultClient.Do(req)
-		ts.Check(err)
-		defer res.Body.Close()
-		var made struct{ SHA string }
-		if err := json.NewDecoder(res.Body).Decode(&made); err != nil || res.StatusCode/100 != 2 {
-			ts.Fatalf("%s %s: %s %v", method, path, res.Status, err)
-		}
-		return made.SHA
+	commit := mallory(ts, "POST", "git/commits", map[string]any{"message": strings.ReplaceAll(was.Message, was.Tree, tip.Tree), "tree": tip.Tree, "parents": []string{tip.ID}})
+	mallory(ts, "PATCH", "git/refs/heads/"+branch, map[string]any{"sha": commit})
+}
+
+// mallory calls GitHub as somebody who may push, and returns the id of what that
+// made.
+func mallory(ts *testscript.TestScript, method, path string, body any) (id string) {
+	text, err := json.Marshal(body)
+	ts.Check(err)
+	req, err := http.NewRequest(method, stageOf(ts).github.URL()+"/repos/acme/kernel/"+path, bytes.NewReader(text))
+	ts.Check(err)
+	for name, value := range map[string]string{"Authorization": "Bearer " + canaryToken, "Content-Type": "application/json", "Accept": "application/vnd.github+json", "User-Agent": "mallory"} {
+		req.Header.Set(name, value)
 	}
-	commit := send("POST", "commits", map[string]any{"message": strings.ReplaceAll(was.Message, was.Tree, tip.Tree), "tree": tip.Tree, "parents": []string{tip.ID}})
-	send("PATCH", "refs/heads/"+branch, map[string]any{"sha": commit})
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer res.Body.Close()
+	var made struct{ SHA string }
+	if err := json.NewDecoder(res.Body).Decode(&made); err != nil || res.StatusCode/100 != 2 {
+		ts.Fatalf("%s %s: %s %v", method, path, res.Status, err)
+	}
+	return made.SHA
+}
+
+// propose opens a pull request of somebody who may push.
+func propose(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "propose BRANCH BASE")
+	mallory(ts, "POST", "pulls", map[string]any{"title": "a pull request", "head": args[0], "base": args[1]})
+}
+
+// link pushes a symbolic link to main.
+func link(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "link PATH TARGET")
+	_, err := stageOf(ts).github.CommitLink("main", args[0], args[1], "octocat")
+	ts.Check(err)
 }
 
 // person pushes a commit to the branch of a pull request.
