@@ -230,7 +230,7 @@ func eventPayload(s *stage, event, number string, inputs []string) []byte {
 		}
 	case "push":
 		head := s.github.Head("main")
-		payload["before"], payload["after"] = head.Parents[0], head.ID
+		payload["ref"], payload["before"], payload["after"] = "refs/heads/main", head.Parents[0], head.ID
 	}
 	given := map[string]string{}
 	for _, in := range inputs {

@@ -233,19 +233,19 @@ func (g *gate) judge(base, head *side, age time.Duration, arrived func(path stri
 // step judges what happened between two commits; to is "" for the working
 // directory.
 func (g *gate) step(ctx context.Context, from, to string, head *side) (base *side, found []finding.Finding, err error) {
-	at, t := g.at, commitTree(from)
+	t := commitTree(from)
 	var changes []gitrepo.Change
 	if to != "" {
 		if changes, err = gitrepo.Changed(ctx, ".", from, to); err != nil {
 			return nil, nil, err
 		}
 	}
-	if base, err = g.load(ctx, t, at); err != nil {
+	if base, err = g.load(ctx, t, g.at); err != nil {
 		return nil, nil, inBase(from, err)
 	}
 	isNew := false
 	if base == nil {
-		if base, at, err = g.moved(ctx, from, changes); err != nil {
+		if base, err = g.moved(ctx, from, changes); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -299,7 +299,7 @@ func inBase(commit string, err error) error {
 
 // moved looks for the registry that a change moves to its place, among the
 // files that it removes: another path does not make it another registry.
-func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change) (*side, signerfiles.Paths, error) {
+func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change) (*side, error) {
 	for _, c := range changes {
 		name, inside := strings.CutPrefix(c.Path, g.prefix)
 		if c.Mode != "" || !inside || path.Ext(name) != ".json" {
@@ -311,14 +311,14 @@ func (g *gate) moved(ctx context.Context, from string, changes []gitrepo.Change)
 			continue // another JSON file
 		}
 		if err != nil {
-			return nil, at, inBase(from, err)
+			return nil, inBase(from, err)
 		}
 		if base != nil && len(base.files.Registry.Signers) > 0 && finding.Count(base.findings, finding.Error) == 0 {
 			g.Logf("commit %.12s has the registry at %s", from, name)
-			return base, at, nil
+			return base, nil
 		}
 	}
-	return nil, g.at, nil
+	return nil, nil
 }
 
 // maxSteps bounds the merges of one push that are judged one by one.

@@ -21,7 +21,6 @@ type Status struct {
 	Next        string         `json:"-"` // what is to be done next, where that is known better than from the gates
 	Refused     bool           `json:"-"` // a person has closed the pull request or taken over its branch
 	record      *record.Record // for texts only
-	over        bool           // nothing is left to be judged
 }
 
 // NewStatus is the status of one rotation.

@@ -42,11 +42,6 @@ func archived(entry, state string) string {
 		`","boundary":{"position":3,"digest":"` + strings.Repeat("ab", 32) + `"}}]}`
 }
 
-// neverUsed archives an entry as one that has signed nothing.
-func neverUsed(entry string) string {
-	return strings.Replace(strings.Replace(archived(entry, "retired"), `"position":3`, `"position":0`, 1), strings.Repeat("ab", 32), strings.Repeat("00", 32), 1)
-}
-
 func base64Std(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
 // by is somebody at a time.
