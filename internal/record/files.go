@@ -129,7 +129,10 @@ func (f Files) EndedAt(r Record) (at time.Time) {
 	case f.Unsettled(r) || s.Stage == Standing:
 		return at
 	case s.Stage != Replacing:
-		return r.Last().Made().At
+		at = r.Last().Made().At
+	}
+	if s.Stage != Replacing && s.Stage != Back {
+		return at
 	}
 	for _, item := range f.Archive.Retired {
 		if (item.ID == s.Leaving.ID || item.ID == s.Staying.ID) && item.RetiredAt.After(at) {
