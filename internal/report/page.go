@@ -133,6 +133,7 @@ type (
 	}
 	placeRow     struct{ Where, Message string }
 	rotationPart struct {
+		Number   int // from 1: two parts may be about one rotation
 		Headline headline
 		ID, Next string
 		Facts    []fact
@@ -409,7 +410,7 @@ func (p *page) rotations(all []Status) {
 		p.Kicker = "Audit signer rotation: evidence"
 	}
 	for _, s := range all {
-		part := rotationPart{Headline: headlineOf(s), ID: visible(s.Rotation), Next: visible(advise(s))}
+		part := rotationPart{Number: len(p.Rotations) + 1, Headline: headlineOf(s), ID: visible(s.Rotation), Next: visible(advise(s))}
 		add := func(name, text string, code bool) {
 			if text != "" {
 				part.Facts = append(part.Facts, fact{Name: name, Text: visible(text), Code: code})
