@@ -41,9 +41,20 @@ type retired struct {
 }
 
 type rotationRecord struct {
-	ID                   string
-	Outgoing             *struct{}
-	Retirement, Rollback *struct{}
+	ID    string
+	Moves []struct {
+		Move     string
+		Replaces *struct{}
+	}
+}
+
+// replacing reports whether a signer replaces another one, and nothing has ended that.
+func (r rotationRecord) replacing() bool { return r.Moves[len(r.Moves)-1].Replaces != nil }
+
+// retired reports whether the last move has archived the signer that was replaced.
+func (r rotationRecord) retired() bool {
+	n := len(r.Moves)
+	return n > 1 && r.Moves[n-1].Move == "retire" && r.Moves[n-2].Replaces != nil
 }
 
 type written struct{ key, digest string }

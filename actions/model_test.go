@@ -213,7 +213,7 @@ func (h *history) add() bool {
 // still registered.
 func (h *history) flying() bool {
 	return slices.ContainsFunc(h.now.rotations, func(r rotationRecord) bool {
-		return r.Outgoing != nil && r.Rollback == nil && r.Retirement == nil
+		return r.replacing()
 	})
 }
 
@@ -345,7 +345,7 @@ func (h *history) scheduled(action string, args ...string) {
 
 func (h *history) rollback() bool {
 	rec := pick(h.Rand, h.now.rotations)
-	if (rec.Outgoing == nil || rec.Rollback != nil) && h.IntN(6) > 0 {
+	if !rec.replacing() && !rec.retired() && h.IntN(6) > 0 {
 		return false
 	}
 	args := []string{"--rotation=" + rec.ID, "--reason=it fails"}
