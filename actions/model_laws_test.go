@@ -44,7 +44,8 @@ type rotationRecord struct {
 	ID    string
 	Moves []struct {
 		Move     string
-		Replaces *struct{}
+		Signer   struct{ ID string }
+		Replaces *struct{ ID string }
 	}
 }
 

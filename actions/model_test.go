@@ -209,11 +209,15 @@ func (h *history) add() bool {
 	return true
 }
 
-// flying tells whether a rotation is under way that replaces a signer which is
-// still registered.
+// flying tells whether a rotation is under way: one signer replaces another, and
+// both are registered.
 func (h *history) flying() bool {
+	registered := func(id string) bool {
+		return slices.ContainsFunc(h.now.signers, func(s entry) bool { return s.ID == id })
+	}
 	return slices.ContainsFunc(h.now.rotations, func(r rotationRecord) bool {
-		return r.replacing()
+		m := r.Moves[len(r.Moves)-1]
+		return r.replacing() && registered(m.Signer.ID) && registered(m.Replaces.ID)
 	})
 }
 
