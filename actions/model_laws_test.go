@@ -50,7 +50,9 @@ type rotationRecord struct {
 }
 
 // replacing reports whether a signer replaces another one, and nothing has ended that.
-func (r rotationRecord) replacing() bool { return r.Moves[len(r.Moves)-1].Replaces != nil }
+func (r rotationRecord) replacing() bool {
+	return len(r.Moves) > 0 && r.Moves[len(r.Moves)-1].Replaces != nil
+}
 
 // retired reports whether the last move has archived the signer that was replaced.
 func (r rotationRecord) retired() bool {

@@ -88,7 +88,7 @@ var (
 	}
 	seldom = []string{
 		"merged promote-signer", "merged rollback", "merged compromise", "killed rollback", "killed verify-chain",
-		"refused by the gate", "a conflict", "an alarm", "a key enabled",
+		"refused by the gate", "half a change is refused", "another value is refused", "a conflict", "an alarm", "a key enabled",
 	}
 )
 
@@ -101,6 +101,7 @@ var moves = []struct {
 }{
 	{"add", 4, (*history).add},
 	{"merge", 9, (*history).merge},
+	{"forge", 5, (*history).forge},
 	{"close", 1, (*history).closeOne},
 	{"deploy", 5, (*history).deploy},
 	{"write", 6, (*history).write},
@@ -206,6 +207,51 @@ func (h *history) add() bool {
 		args = append(args, "--replaces="+h.owner(h.deployed[len(h.deployed)-1]))
 	}
 	h.risk("add-signer", args...)
+	return true
+}
+
+// forge asks the gate about a pull request of which a person has left out a file, or
+// changed a value of registry or archive. Where it lets that pass, a law is broken.
+func (h *history) forge() bool {
+	number := h.anyOpen()
+	if number == 0 {
+		return false
+	}
+	was, back := h.github.Files("main"), h.github.Snapshot()
+	if _, err := h.github.Merge(number); err != nil {
+		return false
+	}
+	type forgery struct{ what, path, text string }
+	var list []forgery
+	is := h.github.Files("main")
+	for _, path := range slices.Sorted(maps.Keys(is)) {
+		if is[path] == was[path] {
+			continue
+		}
+		if was[path] != "" {
+			list = append(list, forgery{"half a change", path, was[path]})
+		}
+		for _, value := range []string{`"deployedAt": "2`, `"retiredAt": "2`} { // of the newest entry, or item
+			if i := strings.LastIndex(is[path], value); i >= 0 {
+				i += len(value)
+				list = append(list, forgery{"another value", path, is[path][:i-1] + "1" + is[path][i:]})
+			}
+		}
+	}
+	f := pick(h.Rand, list)
+	if len(list) < 2 || h.gate() != "" { // a record alone may be left out
+		h.fail(back())
+		return false
+	}
+	_, err := h.github.CommitFile("main", f.path, f.text, "mallory")
+	h.fail(err)
+	why := h.gate()
+	h.fail(back())
+	if why == "" {
+		h.fail(fmt.Errorf("%s of #%d passes the gate: %s", f.what, number, f.path))
+	}
+	h.did[f.what+" is refused"]++
+	h.say("%s of #%d (%s) is refused: %s", f.what, number, f.path, why)
 	return true
 }
 
