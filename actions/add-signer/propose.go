@@ -36,17 +36,15 @@ func planned(in inputs, s *published.State, k *key, by record.By, out *record.Si
 	if !is.SameKey(k.signer) {
 		return p, gha.Misuse("signer id %q is published with another key (%s); an id is one key for ever, choose another", is.ID, is.Fingerprint)
 	}
-	stage := record.New
-	p.id = record.IDFor(is.ID)
-	if r := s.Publishing(is.ID); r != nil {
-		p.id, stage = r.ID, r.State().Stage
-		p.done = r.Opening().Kind() == record.Opened
+	r := s.Publishing(is.ID)
+	if p.id = record.IDFor(is.ID); r != nil {
+		p.id = r.ID
 	}
-	if out == nil || stage != record.New && stage != record.Standing && p.done {
+	p.done = r != nil && r.State().Stage != record.Standing // it has replaced a signer
+	if out == nil || p.done && r.Opening().Kind() == record.Opened {
 		p.done = true
 		return p, nil
 	}
-	p.done = stage != record.New && stage != record.Standing
 	p.move = &record.Promote{By: by, Signer: is, Replaces: *out, Policy: policy}
 	p.change = in.Change(s, published.Promotion(s.Paths, is, *out))
 	p.change.Title = published.Title("Let the standby replace the audit signer:", is.ID)

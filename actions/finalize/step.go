@@ -46,9 +46,9 @@ type finalizer struct {
 }
 
 // step judges one rotation, whose incoming signer was published at mergedAt by the
-// pull request of this number, and, if every gate is passed, makes sure that its
+// pull request with this number, and, if every gate is passed, makes sure that its
 // pull request is open.
-func (f *finalizer) step(ctx context.Context, rec record.Record, mergedAt time.Time, published int) (report.Status, pullrequest.Proposal, error) {
+func (f *finalizer) step(ctx context.Context, rec record.Record, mergedAt time.Time, number int) (report.Status, pullrequest.Proposal, error) {
 	facts, err := f.facts(ctx, rec, mergedAt)
 	if err != nil {
 		return report.Status{}, pullrequest.Proposal{}, err
@@ -64,17 +64,15 @@ func (f *finalizer) step(ctx context.Context, rec record.Record, mergedAt time.T
 	}
 	leaving := f.state.Located(*rec.State().Leaving)
 	ret := &record.Retire{
-		By: f.by(facts.AsOf(), rec), Signer: leaving, Cutover: a.Cutover, Boundary: a.Boundary, PublishedIn: published,
+		By: f.by(facts.AsOf(), rec), Signer: leaving, Cutover: a.Cutover, Boundary: a.Boundary, PublishedIn: number,
 		Evidence: record.Evidence{Events: f.report.Events, Head: f.report.Head, RegistrySHA256: f.state.Registry.SHA256(), ArchiveSHA256: f.state.Archive.SHA256(), Checkpoint: f.report.Checkpoint.From, ReportSHA256: f.reportSum},
 	}
 	p, err := f.propose(ctx, facts, &a, ret)
 	status = report.NewStatus(rec, a)
-	status.PullRequest, status.Next = p.URL, outcome(p)
+	status.PullRequest, status.Next = p.URL, published.Outcome(p)
 	status.Refused = p.State == pullrequest.Closed || p.State == pullrequest.Foreign
 	return status, p, err
 }
-
-func outcome(p pullrequest.Proposal) string { return published.Outcome(p) }
 
 // by is this run as the author of a retirement: its reason is that of the move that
 // lets the signer leave.

@@ -9,6 +9,7 @@ import (
 	"github.com/agent-manager/audit-signer-rotation/internal/chain"
 	"github.com/agent-manager/audit-signer-rotation/internal/finding"
 	"github.com/agent-manager/audit-signer-rotation/internal/gha"
+	"github.com/agent-manager/audit-signer-rotation/internal/published"
 	"github.com/agent-manager/audit-signer-rotation/internal/pullrequest"
 	"github.com/agent-manager/audit-signer-rotation/internal/record"
 	"github.com/agent-manager/audit-signer-rotation/internal/registry"
@@ -37,6 +38,7 @@ func (u undoing) compromise(ctx context.Context) error {
 		return err
 	}
 	d := done{id: record.CompromiseID(entry.ID), move: &record.Compromise{By: u.by, Signer: record.SignerOf(entry), Boundary: boundary}, deploy: *next,
+		title:   published.Title("Compromised audit signer", entry.ID),
 		verdict: fmt.Sprintf("signer %s is compromised: it counts up to position %d and not beyond; signer %s takes over", entry.ID, boundary.Position, next.ID)}
 	var beyond affected
 	p, err := u.propose(ctx, "compromise", entry.ID, d, func(after record.Files) (err error) {

@@ -150,8 +150,10 @@ func (u undoing) back(ctx context.Context) error {
 	if rec == nil {
 		return gha.Misuse("rotation %q has no record under %s on %s; if its add-signer pull request is still open, close it: nothing has changed yet", u.in.Rotation, u.state.Paths.Rotations, u.state.Branch)
 	}
+	last := rec.Last().Kind()
+	before := last == record.RolledBack || last == record.Withdrawn
 	var seen *chain.Report
-	if k := rec.Last().Kind(); k != record.RolledBack && k != record.Withdrawn {
+	if !before {
 		seen, _ = u.chain(ctx, u.state.Registry, u.state.Archive)
 	}
 	move, verdict, err := rotation.GoBack(u.state.Files, *rec, u.by, seen)
@@ -159,7 +161,8 @@ func (u undoing) back(ctx context.Context) error {
 		return gha.Misuse("%w", err)
 	}
 	d := done{id: rec.ID, move: move, verdict: verdict, deploy: u.state.Located(*rec.State().Outgoing)}
-	if k := rec.Last().Kind(); k == record.RolledBack || k == record.Withdrawn {
+	d.title = published.Title("Go back to audit signer", d.deploy.ID)
+	if before {
 		return u.again(ctx, *rec, d)
 	}
 	p, err := u.propose(ctx, "rollback", rec.ID, d, func(record.Files) error { return u.enable(ctx, d.deploy) }, report.Rollback)
@@ -181,12 +184,13 @@ func (u undoing) again(ctx context.Context, rec record.Record, d done) error {
 	return u.tell(d, pullrequest.Proposal{State: pullrequest.Merged})
 }
 
-// done is what a run does: the move, what it means, and which signer to deploy.
+// done is what a run does: the move in the record with this id, what it means, the
+// title of its pull request, and which signer to deploy.
 type done struct {
-	id      string
-	move    record.Move
-	verdict string
-	deploy  record.Signer
+	id             string
+	move           record.Move
+	verdict, title string
+	deploy         record.Signer
 }
 
 // propose makes the move, and brings its pull request about; about names it. No
@@ -211,14 +215,11 @@ func (u undoing) propose(ctx context.Context, operation, about string, d done, l
 			if err := look(after); err != nil || u.in.DryRun {
 				return change, err
 			}
-			by := d.move.Made()
-			what := map[string]string{"rollback": "Go back to audit signer", "compromise": "Compromised audit signer"}[operation]
-			about := map[string]string{"rollback": d.deploy.ID, "compromise": d.move.Subject().ID}[operation]
-			change.Files, change.Title = files, published.Title(what, about)
+			change.Files, change.Title = files, d.title
 			change.Message = change.Title + "\n\nThe reason is in " + s.Paths.Record(d.id) + "."
 			change.Body = body(report.Proposal{
 				Record: *after.Record(d.id), BaseCommit: s.Commit, RegistryBefore: s.Registry.SHA256(), RegistryAfter: after.Registry.SHA256(),
-				Settings: rotation.SettingsBack(d.deploy), Verdict: d.verdict, Deploy: d.deploy.ID, RunURL: by.RunURL,
+				Settings: rotation.SettingsBack(d.deploy), Verdict: d.verdict, Deploy: d.deploy.ID, RunURL: u.by.RunURL,
 			})
 			return change, nil
 		})

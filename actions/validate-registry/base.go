@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -350,19 +349,4 @@ func (g *gate) bySteps(ctx context.Context, found *[]finding.Finding) error {
 	g.Logf("%d commits were pushed at once, and each passes by itself", len(steps))
 	*found = all
 	return nil
-}
-
-// checkBoundary holds the boundary of the move against the chain.
-func checkBoundary(m record.Move, last record.Mark) string {
-	switch m := m.(type) {
-	case *record.Retire:
-		if m.Boundary != last {
-			return fmt.Sprintf("the last event of signer %s in the export is at position %d, and its boundary is position %d", m.Signer.ID, last.Position, m.Boundary.Position)
-		}
-	case *record.Withdraw:
-		if last.Position > 0 {
-			return fmt.Sprintf("signer %s is withdrawn as one that has signed nothing, and the export has an event of it at position %d", m.Signer.ID, last.Position)
-		}
-	}
-	return ""
 }

@@ -42,7 +42,7 @@ func (g *gate) replay(ctx context.Context, base, head *side) ([]finding.Finding,
 	}
 	if g.gained != nil && out.Elsewhere == 0 {
 		use := out.Report.Use(g.gained.Subject().ID)
-		if why := checkBoundary(g.gained, record.Mark{Position: use.LastPosition, Digest: use.LastDigest}); why != "" {
+		if why := rotation.Contradiction(g.gained, record.Mark{Position: use.LastPosition, Digest: use.LastDigest}); why != "" {
 			out.Findings = append(out.Findings, finding.Finding{Rule: rotation.RuleUnproven, Severity: finding.Error, Message: why})
 		}
 	}

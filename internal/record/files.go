@@ -125,10 +125,10 @@ func (f Files) InFlight() (ids []string) {
 // one that goes on, and for a standby.
 func (f Files) EndedAt(r Record) (at time.Time) {
 	s := r.State()
-	switch {
-	case f.Unsettled(r) || s.Stage == Standing:
+	if f.Unsettled(r) || s.Stage == Standing {
 		return at
-	case s.Stage != Replacing:
+	}
+	if s.Stage != Replacing {
 		at = r.Last().Made().At
 	}
 	if s.Stage != Replacing && s.Stage != Back {

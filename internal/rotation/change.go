@@ -167,6 +167,23 @@ func (j *judge) word(id string, m record.Move) error {
 	return nil
 }
 
+// Contradiction says what the chain has against what only the author of a move vouches for,
+// "" if nothing. last is the last event of the move's signer, position 0 if there is
+// none. The boundary of a compromise may be any event.
+func Contradiction(m record.Move, last record.Mark) string {
+	switch m := m.(type) {
+	case *record.Retire:
+		if m.Boundary != last {
+			return fmt.Sprintf("the last event of signer %s in the export is at position %d, and its boundary is position %d", m.Signer.ID, last.Position, m.Boundary.Position)
+		}
+	case *record.Withdraw:
+		if last.Position > 0 {
+			return fmt.Sprintf("signer %s is withdrawn as one that has signed nothing, and the export has an event of it at position %d", m.Signer.ID, last.Position)
+		}
+	}
+	return ""
+}
+
 func boundaryOf(m record.Move) (record.Mark, bool) {
 	switch m := m.(type) {
 	case *record.Retire:

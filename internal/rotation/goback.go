@@ -57,12 +57,11 @@ func GoBack(f record.Files, rec record.Record, by record.By, r *chain.Report) (m
 	}
 	in := s.Incoming.ID
 	seen := window(r, in)
-	_, active := f.Registered(in)
+	newer, active := f.Registered(in)
 	was, archived := f.Archive.Find(in)
 	switch {
 	case active && registered && s.Stage == record.Replacing && seen != nil && seen.Events == 0:
-		now, _ := f.Registered(in)
-		return &record.Withdraw{By: by, Signer: record.SignerOf(now)}, verdict + fmt.Sprintf("; signer %s has signed 0 events and is withdrawn", in), nil
+		return &record.Withdraw{By: by, Signer: record.SignerOf(newer)}, verdict + fmt.Sprintf("; signer %s has signed 0 events and is withdrawn", in), nil
 	case active && seen != nil:
 		verdict += fmt.Sprintf("; signer %s stays registered: it has signed %d event(s), at positions %d to %d, which keep verifying", in, seen.Events, seen.FirstPosition, seen.LastPosition)
 	case active:
