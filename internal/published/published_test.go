@@ -68,7 +68,13 @@ func signer(id string) record.Signer { return record.Signer{ID: id, Algorithm: "
 // serve puts files into a repository.
 func serve(t *testing.T, files map[string]string) (*githubtest.Server, *pullrequest.Repo) {
 	t.Helper()
-	g, err := githubtest.New(githubtest.Options{Files: files, Token: "t"})
+	return serveAt(t, files, nil)
+}
+
+// serveAt is serve by another clock than this machine's, unless that is nil.
+func serveAt(t *testing.T, files map[string]string, now func() time.Time) (*githubtest.Server, *pullrequest.Repo) {
+	t.Helper()
+	g, err := githubtest.New(githubtest.Options{Files: files, Token: "t", Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

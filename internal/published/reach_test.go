@@ -34,15 +34,7 @@ func history(
 	for path, text := range records {
 		files[path] = text
 	}
-	g, err := githubtest.New(githubtest.Options{Files: files, Token: "t", Now: func() time.Time { return at }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.Close)
-	repo, err := pullrequest.Open(pullrequest.Options{APIURL: g.URL(), Token: "t", Repository: "acme/kernel"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g, repo := serveAt(t, files, func() time.Time { return at })
 	for i, s := range steps[1:] {
 		path, text := paths.Registry, s.registry
 		if text == "" {
